@@ -1,0 +1,39 @@
+// Loads a model directory and starts an engine for it in this process: what `serve` and `generate` have in common.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "weir/api/served_model.h"
+#include "weir/core/engine_client.h"
+
+namespace weir {
+
+// The flags that decide how a model is loaded and scheduled; defaults are vLLM's unless said.
+struct EngineOptions {
+  std::string model;                            // directory
+  std::string dtype = "auto";                   // auto (as stored: BF16), bfloat16, float32
+  int threads = 0;                              // 0: one per physical core
+  int32_t max_model_len = 0;                    // 0: from config.json, lowered to what fits
+  int32_t max_num_seqs = 256;
+  int32_t max_num_batched_tokens = 0;           // 0: chosen (2048)
+  int32_t long_prefill_token_threshold = 0;
+  double memory_utilization = 0.9;              // of the memory this process may use (cgroup-aware)
+  int64_t kv_cache_memory_bytes = 0;            // 0: what memory_utilization leaves, bounded by need
+  uint64_t seed = 0;
+  std::string generation_config = "auto";       // auto: generation_config.json of the model; vllm: none; else a directory
+  std::optional<std::string> chat_template;     // a file or the text of a template, instead of the model's
+  bool quiet = false;                           // no plan, no progress bar (tests, --version)
+};
+
+struct LocalEngine {
+  ServedModel model;
+  std::unique_ptr<EngineClient> engine;
+};
+
+// Prints the static memory plan (weights, KV pages, state slots, activations) before reading weights, a progress bar on a
+// terminal while loading, and refuses with the flag and the value that would fit. Throws Error naming file and field for a bad model.
+LocalEngine start_local_engine(const EngineOptions& options);
+
+}  // namespace weir

@@ -1,0 +1,66 @@
+#include "weir/base/json.h"
+
+#include <simdjson.h>
+
+#include <fstream>
+
+#include "weir/base/error.h"
+
+namespace weir {
+namespace {
+
+constexpr size_t kMaxDepth = 64;
+
+Json convert(simdjson::dom::element e) {
+  using simdjson::dom::element_type;
+  switch (e.type()) {
+    case element_type::OBJECT: {
+      Json::object_t out;
+      for (auto [key, value] : simdjson::dom::object(e)) out[std::string(key)] = convert(value);  // the last of equal keys wins
+      return out;
+    }
+    case element_type::ARRAY: {
+      Json::array_t out;
+      for (auto value : simdjson::dom::array(e)) out.push_back(convert(value));
+      return out;
+    }
+    case element_type::STRING: return std::string(std::string_view(e));
+    case element_type::INT64: return int64_t(e);
+    case element_type::UINT64: return uint64_t(e);
+    case element_type::DOUBLE: return double(e);
+    case element_type::BOOL: return bool(e);
+    case element_type::NULL_VALUE: return nullptr;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+Json parse_json(std::string_view text, std::string_view where) {
+  simdjson::dom::parser parser;
+  if (const auto error = parser.allocate(std::max<size_t>(text.size(), 64), kMaxDepth); error)
+    fail(ErrorCode::kResourceExhausted, where, ": cannot parse ", text.size(), " bytes of JSON: ", simdjson::error_message(error));
+  simdjson::dom::element root;
+  if (const auto error = parser.parse(simdjson::padded_string(text)).get(root); error)
+    fail(ErrorCode::kInvalidArgument, where, ": not valid JSON: ", simdjson::error_message(error), " (nesting is limited to ", kMaxDepth, ")");
+  return convert(root);
+}
+
+std::string read_file(const std::string& path, int64_t max_bytes) {
+  std::ifstream in(path, std::ios::binary | std::ios::ate);
+  if (!in) fail(ErrorCode::kNotFound, "cannot open ", path);
+  const auto size = static_cast<int64_t>(in.tellg());
+  if (size < 0) fail(ErrorCode::kInvalidArgument, "cannot read ", path, ": not a regular file");
+  if (size > max_bytes) fail(ErrorCode::kInvalidArgument, path, " has ", size, " bytes, at most ", max_bytes, " are read");
+  std::string text(static_cast<size_t>(size), '\0');
+  in.seekg(0);
+  in.read(text.data(), static_cast<std::streamsize>(size));
+  if (!in) fail(ErrorCode::kInvalidArgument, "cannot read ", path);
+  return text;
+}
+
+Json read_json_file(const std::string& path) { return parse_json(read_file(path), path); }
+
+std::string dump_json(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+}  // namespace weir

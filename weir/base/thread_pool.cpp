@@ -1,0 +1,164 @@
+#include "weir/base/thread_pool.h"
+
+#include <hwloc.h>
+#include <immintrin.h>
+#include <pthread.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <thread>
+#include <vector>
+
+namespace weir {
+namespace {
+
+// Long enough to bridge the gap between two operators of a step, short enough to cost nothing when the server is idle.
+constexpr int kSpins = 20'000;
+
+// One logical CPU of each physical core that this process may run on.
+std::vector<int> allowed_cores() {
+  std::vector<int> cpus;
+  hwloc_topology_t topology = nullptr;
+  if (hwloc_topology_init(&topology) == 0) {
+    if (hwloc_topology_load(topology) == 0) {
+      hwloc_obj_t core = nullptr;
+      while ((core = hwloc_get_next_obj_by_type(topology, HWLOC_OBJ_CORE, core)) != nullptr) {
+        if (const int cpu = hwloc_bitmap_first(core->cpuset); cpu >= 0) cpus.push_back(cpu);
+      }
+    }
+    hwloc_topology_destroy(topology);
+  }
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) {
+    std::erase_if(cpus, [&](int cpu) { return cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, &set); });
+    for (int cpu = 0; cpus.empty() && cpu < CPU_SETSIZE; ++cpu)
+      if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
+  }
+  return cpus;
+}
+
+void pin_to(int cpu) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(cpu, &set);
+  pthread_setaffinity_np(pthread_self(), sizeof(set), &set);  // best effort: a container may forbid it
+}
+
+}  // namespace
+
+int num_physical_cores() { return std::max(1, static_cast<int>(allowed_cores().size())); }
+
+struct ThreadPool::State {
+  int size = 1;
+  std::vector<int> cores;                      // cores[i]: where thread i is pinned; empty: not pinned
+  std::vector<std::thread> threads;            // members 1 … size-1
+  const FunctionRef<void(int)>* body = nullptr;  // published by epoch
+  std::atomic<uint32_t> epoch{0};              // grows by one per run()
+  std::atomic<int> pending{0};                 // members still inside body
+  std::atomic<bool> stop{false};
+  alignas(64) std::atomic<int> arrived{0};     // barrier
+  alignas(64) std::atomic<uint32_t> phase{0};
+  bool caller_pinned = false;
+  std::atomic<int64_t> next_item{0};
+
+  void member(int index) {
+    if (!cores.empty()) pin_to(cores[static_cast<size_t>(index) % cores.size()]);
+    uint32_t seen = 0;
+    for (;;) {
+      int spins = 0;
+      while (epoch.load(std::memory_order_acquire) == seen) {
+        if (++spins < kSpins) {
+          _mm_pause();
+        } else {
+          epoch.wait(seen, std::memory_order_acquire);
+        }
+      }
+      ++seen;
+      if (stop.load(std::memory_order_acquire)) return;
+      (*body)(index);
+      pending.fetch_sub(1, std::memory_order_acq_rel);
+    }
+  }
+};
+
+ThreadPool::ThreadPool(int num_threads, bool pin) : state_(std::make_unique<State>()) {
+  const std::vector<int> cores = allowed_cores();
+  state_->size = num_threads > 0 ? num_threads : std::max(1, static_cast<int>(cores.size()));
+  // More threads than cores would be pinned on top of each other and spin: leave them to the kernel.
+  if (pin && state_->size <= static_cast<int>(cores.size())) state_->cores = cores;
+  for (int i = 1; i < state_->size; ++i) state_->threads.emplace_back([state = state_.get(), i] { state->member(i); });
+}
+
+ThreadPool::~ThreadPool() {
+  state_->stop.store(true, std::memory_order_release);
+  state_->epoch.fetch_add(1, std::memory_order_release);
+  state_->epoch.notify_all();
+  for (std::thread& t : state_->threads) t.join();
+}
+
+int ThreadPool::size() const { return state_->size; }
+
+void ThreadPool::run(FunctionRef<void(int)> body) {
+  State& s = *state_;
+  if (!s.caller_pinned && !s.cores.empty()) {
+    pin_to(s.cores[0]);
+    s.caller_pinned = true;
+  }
+  if (s.size == 1) return body(0);
+  s.body = &body;
+  s.pending.store(s.size - 1, std::memory_order_relaxed);
+  s.epoch.fetch_add(1, std::memory_order_release);
+  s.epoch.notify_all();
+  body(0);
+  for (int spins = 0; s.pending.load(std::memory_order_acquire) != 0;) {
+    if (++spins < kSpins) {
+      _mm_pause();
+    } else {
+      std::this_thread::yield();  // more threads than free cores: let them run
+    }
+  }
+}
+
+void ThreadPool::barrier() {
+  State& s = *state_;
+  if (s.size == 1) return;
+  const uint32_t phase = s.phase.load(std::memory_order_acquire);
+  if (s.arrived.fetch_add(1, std::memory_order_acq_rel) == s.size - 1) {
+    s.arrived.store(0, std::memory_order_relaxed);
+    s.phase.fetch_add(1, std::memory_order_release);
+    return;
+  }
+  for (int spins = 0; s.phase.load(std::memory_order_acquire) == phase;) {
+    if (++spins < kSpins) {
+      _mm_pause();
+    } else {
+      std::this_thread::yield();
+    }
+  }
+}
+
+void ThreadPool::parallel_for(int64_t n, int64_t min_per_thread, FunctionRef<void(int64_t, int64_t, int)> body) {
+  if (n <= 0) return;
+  const int64_t useful = std::max<int64_t>(1, n / std::max<int64_t>(1, min_per_thread));
+  const int64_t parts = std::min<int64_t>(state_->size, useful);
+  if (parts == 1) return body(0, n, 0);
+  run([&](int thread) {
+    if (thread >= parts) return;
+    const int64_t begin = n * thread / parts, end = n * (thread + 1) / parts;
+    if (begin < end) body(begin, end, thread);
+  });
+}
+
+void ThreadPool::parallel_items(int64_t n, FunctionRef<void(int64_t, int)> body) {
+  if (n <= 0) return;
+  if (n == 1) return body(0, 0);
+  std::atomic<int64_t>& next = state_->next_item;
+  next.store(0, std::memory_order_relaxed);
+  run([&](int thread) {
+    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < n;) body(i, thread);
+  });
+}
+
+}  // namespace weir

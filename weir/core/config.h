@@ -1,0 +1,33 @@
+// Settings after flags, environment and model files have been combined; passed down, never global.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace weir {
+
+constexpr int32_t kPageTokens = 16;    // tokens per attention page
+constexpr int32_t kChunkAlign = 64;    // unfinished prompt chunks end at multiples of this, so that chunking never changes a bit
+
+struct CacheConfig {
+  int32_t num_pages = 0;
+  int32_t num_slots = 0;
+};
+
+struct SchedulerConfig {
+  int32_t max_num_seqs = 256;             // running at once
+  int32_t max_num_batched_tokens = 2048;  // token budget of one step
+  int32_t max_model_len = 0;              // prompt + output tokens of one sequence
+  int32_t long_prefill_token_threshold = 0;  // 0: off; else the most prompt tokens one sequence gets per step
+  int32_t max_waiting = 4096;             // queue bound; more are refused
+};
+
+struct EngineConfig {
+  CacheConfig cache;
+  SchedulerConfig scheduler;
+  std::vector<int32_t> eos_token_ids;     // generation_config.json: any of them ends a sequence
+  uint64_t seed = 0;                      // of requests without one
+};
+
+}  // namespace weir

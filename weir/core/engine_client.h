@@ -1,0 +1,44 @@
+// How everything above (server, offline generation) talks to an engine: in this process, or one day over a socket.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "weir/core/request.h"
+
+namespace weir {
+
+// A snapshot of what an engine is doing; read at any time from any thread.
+struct EngineStatus {
+  int32_t num_running = 0;
+  int32_t num_waiting = 0;
+  int32_t max_num_seqs = 0;
+  int32_t pages_used = 0, pages_total = 0;
+  int32_t slots_used = 0, slots_total = 0;
+  int64_t steps = 0;
+  int64_t prompt_tokens = 0;        // computed since start
+  int64_t generation_tokens = 0;    // sampled since start
+  int64_t preemptions = 0;
+  int64_t prefix_queries = 0, prefix_hits = 0;  // tokens
+  std::string failure;              // not empty: the engine is dead and answers every request with this
+};
+
+class EngineClient {
+ public:
+  // Called on the engine thread: must be quick and must not block. The last output of a request carries `finish`.
+  using OnOutput = std::function<void(RequestOutput)>;
+
+  virtual ~EngineClient() = default;
+
+  // Hands a validated request over; every accepted request gets exactly one output with `finish`.
+  // Throws Error: kResourceExhausted when the waiting queue is full, kUnavailable when draining or dead,
+  // kInvalidArgument when the request can never run (prompt + 1 > max_model_len, more pages than exist).
+  virtual void submit(Request request, OnOutput on_output) = 0;
+
+  // Stops a request within one step; its last output says kAbort. Unknown or finished ids are ignored.
+  virtual void abort(RequestId id) = 0;
+
+  virtual EngineStatus status() const = 0;
+};
+
+}  // namespace weir

@@ -1,0 +1,17 @@
+// The seam between an engine and its ranks: local threads, or processes on other machines.
+#pragma once
+
+#include "weir/core/plan.h"
+
+namespace weir {
+
+class Executor {
+ public:
+  virtual ~Executor() = default;
+
+  // Every rank executes the plan: forward, sample. Called by the engine thread only, one plan at a time.
+  // A failure of one row is in its RowResult; a failure of the whole step throws Error and fails all rows of the plan.
+  virtual StepResult run(const StepPlan& plan) = 0;
+};
+
+}  // namespace weir

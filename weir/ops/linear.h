@@ -1,0 +1,60 @@
+// Matrix products with packed weights. Activations are F32; a BF16 weight rounds its input to BF16 (nearest even) and accumulates in
+// F32. Every output element is summed in one fixed order over k, so a row's bits never depend on the other rows of the batch,
+// on the number of threads, or on the row's place in the batch.
+#pragma once
+
+#include <vector>
+
+#include "weir/ops/context.h"
+
+namespace weir::ops {
+
+// A weight matrix [n, k] (out, in) in the layout of the device's kernels. Filled once, then immutable; copies share the storage.
+class PackedMatrix {
+ public:
+  PackedMatrix() = default;
+  PackedMatrix(int64_t n, int64_t k, DType type);   // type: kBF16 or kF32. Zero until packed.
+
+  // Rows [row, row + source.dim(0)) := source [m, k] of F32, BF16 or F16, converted to type(). Threads of `pool` share the work;
+  // source may be a read-only file mapping and is read once, in order.
+  void pack_rows(ThreadPool& pool, int64_t row, const Tensor& source);
+  // The same, without threads: for callers that already run one matrix per thread (experts).
+  void pack_rows(int64_t row, const Tensor& source);
+
+  int64_t n() const { return n_; }
+  int64_t k() const { return k_; }
+  DType dtype() const { return type_; }
+  int64_t nbytes() const { return storage_.defined() ? storage_.nbytes() : 0; }
+  const Tensor& storage() const { return storage_; }   // device layout, see ops/linear.cpp
+
+  static int64_t packed_bytes(int64_t n, int64_t k, DType type);   // what storage() will take, padding included
+
+ private:
+  int64_t n_ = 0, k_ = 0;
+  DType type_ = DType::kBF16;
+  Tensor storage_;
+};
+
+// y = x wᵀ.  x [T, k] F32 (rows may be strided) -> [T, n] F32.  T = 0 is fine.
+Tensor linear(Context& ctx, const Tensor& x, const PackedMatrix& w);
+// y += x wᵀ, into an existing [T, n] F32 (the residual stream).
+void linear_add(Context& ctx, const Tensor& x, const PackedMatrix& w, Tensor& y);
+
+// Which experts each token goes to. ids [T, K] I32, weights [T, K] F32.
+struct Routing {
+  Tensor ids;
+  Tensor weights;
+};
+
+// Gated feed-forward networks: expert e is down_e(silu(gate_e x) * up_e x), with gate_up[e] = [2 I_e, H] (gate rows first) and down[e] = [H, I_e].
+// Sizes may differ between experts (the shared expert is one more expert that every token chooses).
+struct ExpertWeights {
+  std::vector<PackedMatrix> gate_up;
+  std::vector<PackedMatrix> down;
+};
+
+// y[t] += sum_k weights[t,k] · expert_{ids[t,k]}(x[t]), summed in the order k = 0 … K-1.  x [T, H]; y [T, H] F32.
+// Each chosen expert's weights are read once per step for all tokens that chose it. Ids outside [0, E) are skipped (padding).
+void experts_add(Context& ctx, const Tensor& x, const Routing& routing, const ExpertWeights& experts, Tensor& y);
+
+}  // namespace weir::ops
