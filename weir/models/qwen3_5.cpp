@@ -1,0 +1,203 @@
+#include "weir/models/qwen3_5.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace weir {
+namespace {
+
+const std::string kText = "model.language_model.";
+
+// Ranks other than the first contribute only their share of the product, so that the sum over ranks adds the residual once.
+void row_parallel_add(Step& s, const Tensor& x, const ops::PackedMatrix& w, Tensor& residual) {
+  ops::linear_add(s.ctx, x, w, residual);
+  s.tp.all_reduce(residual);
+}
+
+// The routing of a dense network: every token to expert 0 with weight 1.
+ops::Routing all_to_one(ops::Context& ctx, int64_t tokens) {
+  const ops::Routing routing{ctx.arena.empty(Shape{tokens, 1}, DType::kI32), ctx.arena.empty(Shape{tokens, 1})};
+  std::fill_n(routing.ids.data<int32_t>(), tokens, 0);
+  std::fill_n(routing.weights.data<float>(), tokens, 1.0f);
+  return routing;
+}
+
+}  // namespace
+
+// ---- the maths
+
+void GatedAttention::add_to(Step& s, const Tensor& x, Tensor& residual) const {   // x [T, H]
+  const int64_t q_width = 2 * heads * head_dim, kv_width = kv_heads * head_dim;
+  const Tensor qgkv = ops::linear(s.ctx, x, in_proj);
+  const Tensor qg = qgkv.columns(0, q_width);                                      // per head: D of query, then D of gate
+  const Tensor k_raw = qgkv.columns(q_width, q_width + kv_width), v = qgkv.columns(q_width + kv_width, q_width + 2 * kv_width);
+  const Tensor q = ops::norm_rope(s.ctx, qg, heads, head_dim, 2 * head_dim, q_norm, eps, s.rope);
+  const Tensor k = ops::norm_rope(s.ctx, k_raw, kv_heads, head_dim, head_dim, k_norm, eps, s.rope);
+  Tensor& pool = s.cache.kv[layer];
+  ops::write_kv(s.ctx, k, v, pool, s.rows);
+  Tensor o = ops::paged_attention(s.ctx, q, pool, s.rows, 1.0f / std::sqrt(static_cast<float>(head_dim)));
+  ops::gate_heads(s.ctx, o, qg.columns(head_dim, q_width), heads, head_dim, 2 * head_dim);
+  row_parallel_add(s, o, o_proj, residual);
+}
+
+void GatedDeltaNet::add_to(Step& s, const Tensor& x, Tensor& residual) const {
+  const int64_t channels = shape.channels(), z_width = shape.v_heads * shape.v_dim;
+  const Tensor qkvzba = ops::linear(s.ctx, x, in_proj);
+  const Tensor z = qkvzba.columns(channels, channels + z_width);
+  const Tensor qkv = ops::causal_conv_silu(s.ctx, qkvzba.columns(0, channels), conv, s.cache.conv[layer], s.rows);
+  const ops::DeltaGates gates = ops::delta_gates(s.ctx, qkvzba.columns(channels + z_width, channels + z_width + 2 * shape.v_heads), a_log, dt_bias);
+  const Tensor o = ops::gated_delta_rule(s.ctx, qkv, gates, s.cache.delta[layer], shape, s.rows);
+  row_parallel_add(s, ops::rms_norm_gated(s.ctx, o, norm, z, shape.v_heads, eps), out_proj, residual);
+}
+
+void FeedForward::add_to(Step& s, const Tensor& x, Tensor& residual) const {
+  const ops::Routing routing = num_experts > 0 ? ops::route(s.ctx, ops::linear(s.ctx, x, router), num_experts, top_k, /*shared_gate=*/true)
+                                               : all_to_one(s.ctx, x.dim(0));
+  ops::experts_add(s.ctx, x, routing, experts, residual);
+  s.tp.all_reduce(residual);
+}
+
+void DecoderLayer::forward(Step& s, Tensor& x) const {
+  {
+    const Arena::Scope scope(s.ctx.arena);   // both halves use the same memory, warm in the caches
+    std::visit([&](const auto& m) { m.add_to(s, ops::rms_norm(s.ctx, x, input_norm, eps), x); }, mixer);
+  }
+  const Arena::Scope scope(s.ctx.arena);
+  feed_forward.add_to(s, ops::rms_norm(s.ctx, x, post_norm, eps), x);
+}
+
+Tensor Qwen3_5::forward(Step& s, const Tensor& ids) const {
+  Tensor x = ops::embedding(s.ctx, embed_tokens_, ids);
+  for (const DecoderLayer& layer : layers_) layer.forward(s, x);
+  return ops::rms_norm(s.ctx, x, norm_, config_.rms_eps);
+}
+
+Tensor Qwen3_5::logits(Step& s, const Tensor& hidden) const { return ops::linear(s.ctx, hidden, lm_head_); }
+
+// ---- weights
+
+namespace {
+
+GatedAttention load_attention(Loader& load, const std::string& p, const ModelConfig& c, size_t layer) {
+  const int64_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
+  return {.in_proj = load.matrix({{p + "q_proj.weight", 2 * q}, {p + "k_proj.weight", kv}, {p + "v_proj.weight", kv}}, c.hidden),
+          .o_proj = load.matrix({{p + "o_proj.weight", c.hidden}}, q),
+          .q_norm = load.vector(p + "q_norm.weight", c.head_dim, 1.0f),
+          .k_norm = load.vector(p + "k_norm.weight", c.head_dim, 1.0f),
+          .heads = c.heads, .kv_heads = c.kv_heads, .head_dim = c.head_dim, .eps = c.rms_eps, .layer = layer};
+}
+
+GatedDeltaNet load_delta_net(Loader& load, const std::string& p, const ModelConfig& c, size_t layer) {
+  const ops::DeltaShape shape{c.k_heads, c.v_heads, c.k_dim, c.v_dim};
+  const int64_t value = c.v_heads * c.v_dim;
+  return {.in_proj = load.matrix({{p + "in_proj_qkv.weight", shape.channels()}, {p + "in_proj_z.weight", value},
+                                  {p + "in_proj_b.weight", c.v_heads}, {p + "in_proj_a.weight", c.v_heads}}, c.hidden),
+          .out_proj = load.matrix({{p + "out_proj.weight", c.hidden}}, value),
+          .conv = load.conv(p + "conv1d.weight", shape.channels(), c.conv_kernel),
+          .a_log = load.vector(p + "A_log", c.v_heads),
+          .dt_bias = load.vector(p + "dt_bias", c.v_heads),
+          .norm = load.vector(p + "norm.weight", c.v_dim),   // the one norm that is not stored as w - 1
+          .shape = shape, .eps = c.rms_eps, .layer = layer};
+}
+
+FeedForward load_feed_forward(Loader& load, const std::string& p, const ModelConfig& c) {
+  FeedForward out;
+  const auto dense = [&](const std::string& stem, int64_t intermediate) {
+    out.experts.gate_up.push_back(load.matrix({{stem + "gate_proj.weight", intermediate}, {stem + "up_proj.weight", intermediate}}, c.hidden));
+    out.experts.down.push_back(load.matrix({{stem + "down_proj.weight", c.hidden}}, intermediate));
+  };
+  if (!c.moe()) {
+    dense(p, c.dense_intermediate);
+    return out;
+  }
+  out.num_experts = c.num_experts;
+  out.top_k = c.top_k;
+  out.router = load.matrix({{p + "gate.weight", c.num_experts}, {p + "shared_expert_gate.weight", 1}}, c.hidden);
+  load.experts(p + "experts.", c.num_experts, c.hidden, c.expert_intermediate, out.experts);
+  dense(p + "shared_expert.", c.shared_intermediate);
+  return out;
+}
+
+}  // namespace
+
+Qwen3_5::Qwen3_5(const ModelConfig& config, Loader& load) : config_(config) {
+  const ModelConfig& c = config_;
+  embed_tokens_ = load.table(kText + "embed_tokens.weight", c.vocab_size, c.hidden);
+  size_t attention = 0, delta = 0;
+  for (size_t i = 0; i < c.layers.size(); ++i) {
+    const std::string p = kText + "layers." + std::to_string(i) + ".";
+    const auto mixer = [&]() -> decltype(DecoderLayer::mixer) {
+      if (c.layers[i] == LayerKind::kAttention) return load_attention(load, p + "self_attn.", c, attention++);
+      return load_delta_net(load, p + "linear_attn.", c, delta++);
+    };
+    layers_.push_back({.input_norm = load.vector(p + "input_layernorm.weight", c.hidden, 1.0f),
+                       .post_norm = load.vector(p + "post_attention_layernorm.weight", c.hidden, 1.0f),
+                       .mixer = mixer(),
+                       .feed_forward = load_feed_forward(load, p + "mlp.", c),
+                       .eps = c.rms_eps});
+  }
+  norm_ = load.vector(kText + "norm.weight", c.hidden, 1.0f);
+  if (c.tied_embeddings) {
+    load.reader().ignore("lm_head.");   // some exports repeat the table
+    lm_head_ = load.matrix(embed_tokens_);
+  } else {
+    lm_head_ = load.matrix({{"lm_head.weight", c.vocab_size}}, c.hidden);
+  }
+
+  // Frequencies in float32 as the reference has them: theta^(-2i / rotated elements).
+  inv_freq_ = Tensor::zeros(Shape{c.rotary_pairs}, DType::kF32);
+  axis_ = Tensor::zeros(Shape{c.rotary_pairs}, DType::kI32);
+  for (int64_t i = 0; i < c.rotary_pairs; ++i) {
+    inv_freq_.data<float>()[i] = 1.0f / std::pow(static_cast<float>(c.rope_theta), static_cast<float>(2 * i) / static_cast<float>(2 * c.rotary_pairs));
+    // Interleaved sections: i mod 3 = 1 is h and 2 is w while their sections last, everything else is t.
+    const int64_t axis = i % 3;
+    axis_.data<int32_t>()[i] = axis != 0 && i < 3 * c.mrope_section[static_cast<size_t>(axis)] ? static_cast<int32_t>(axis) : 0;
+  }
+}
+
+CacheTensors Qwen3_5::make_cache(int64_t pages, int64_t slots, DType kv_type) const {
+  const ModelConfig& c = config_;
+  const ops::DeltaShape shape{c.k_heads, c.v_heads, c.k_dim, c.v_dim};
+  CacheTensors cache;
+  for (const LayerKind kind : c.layers) {
+    if (kind == LayerKind::kAttention) {
+      cache.kv.push_back(ops::make_kv_pool(pages, c.kv_heads, c.head_dim, kv_type));
+    } else {
+      cache.delta.push_back(ops::make_delta_pool(slots, shape));
+      cache.conv.push_back(ops::make_conv_pool(slots, shape.channels(), c.conv_kernel));
+    }
+  }
+  return cache;
+}
+
+// ---- sizes
+
+int64_t packed_weight_bytes(const ModelConfig& c, DType compute) {
+  const ops::DeltaShape shape{c.k_heads, c.v_heads, c.k_dim, c.v_dim};
+  const auto packed = [&](int64_t n, int64_t k) { return ops::PackedMatrix::packed_bytes(n, k, compute); };
+  const int64_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim, value = c.v_heads * c.v_dim;
+  const int64_t attention = packed(2 * q + 2 * kv, c.hidden) + packed(c.hidden, q);
+  const int64_t delta = packed(shape.channels() + value + 2 * c.v_heads, c.hidden) + packed(c.hidden, value) + 4 * c.conv_kernel * shape.channels();
+  const auto network = [&](int64_t intermediate) { return packed(2 * intermediate, c.hidden) + packed(c.hidden, intermediate); };
+  const int64_t feed_forward = c.moe() ? packed(c.num_experts + 1, c.hidden) + c.num_experts * network(c.expert_intermediate) + network(c.shared_intermediate)
+                                       : network(c.dense_intermediate);
+  return c.vocab_size * c.hidden * element_size(compute) + packed(c.vocab_size, c.hidden) + c.count(LayerKind::kAttention) * attention +
+         c.count(LayerKind::kDeltaNet) * delta + static_cast<int64_t>(c.layers.size()) * (feed_forward + 8 * c.hidden);
+}
+
+int64_t activation_bytes(const ModelConfig& c, int64_t tokens, int64_t sampled, int threads) {
+  const ops::DeltaShape shape{c.k_heads, c.v_heads, c.k_dim, c.v_dim};
+  const int64_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim, value = c.v_heads * c.v_dim;
+  const int64_t attention = 4 * q + 3 * kv + c.hidden;
+  const int64_t delta = 2 * shape.channels() + 3 * value + 4 * c.v_heads + c.hidden;
+  const int64_t chosen = c.moe() ? c.top_k + 1 : 1;
+  const int64_t widest = std::max({c.expert_intermediate, c.shared_intermediate, c.dense_intermediate});
+  const int64_t feed_forward = c.num_experts + chosen * (2 * c.hidden + 4 * widest) + 2 * c.hidden;
+  // Activations are F32; a layer's mixer and feed-forward live together until the layer ends. Kernels pack their inputs once more.
+  const int64_t per_token = 4 * (2 * c.hidden + 2 * std::max({attention, delta, feed_forward}) + 2 * c.rotary_pairs);
+  const int64_t logits = 4 * sampled * (c.vocab_size + c.hidden);
+  const int64_t scratch = (int64_t{16} << 20) * (threads + 1);
+  return tokens * per_token + logits + scratch;
+}
+
+}  // namespace weir

@@ -1,0 +1,89 @@
+// The Qwen3.5 text model: config -> weights -> hidden states -> logits. The maths is in qwen3_5.cpp and reads like spec sections 4 to 8.
+#pragma once
+
+#include <memory>
+#include <variant>
+#include <vector>
+
+#include "weir/models/config.h"
+#include "weir/nn/loader.h"
+#include "weir/nn/step.h"
+#include "weir/ops/attention.h"
+#include "weir/ops/delta_net.h"
+
+namespace weir {
+
+// Softmax attention with an output gate; q, k, v and the gate come from one product.
+struct GatedAttention {
+  ops::PackedMatrix in_proj;     // rows: per head D query rows then D gate rows; then keys; then values
+  ops::PackedMatrix o_proj;
+  Tensor q_norm, k_norm;         // [D]
+  int64_t heads, kv_heads, head_dim;
+  float eps;
+  size_t layer;                  // index among the attention layers
+
+  void add_to(Step& s, const Tensor& x, Tensor& residual) const;
+};
+
+struct GatedDeltaNet {
+  ops::PackedMatrix in_proj;     // rows: q, k, v; z; b; a
+  ops::PackedMatrix out_proj;
+  Tensor conv;                   // [kernel, channels]
+  Tensor a_log, dt_bias;         // [v_heads]
+  Tensor norm;                   // [v_dim]
+  ops::DeltaShape shape;
+  float eps;
+  size_t layer;                  // index among the delta-net layers
+
+  void add_to(Step& s, const Tensor& x, Tensor& residual) const;
+};
+
+// Routed experts and the shared expert, which is one more expert that every token chooses. A dense network is a single expert with weight 1.
+struct FeedForward {
+  ops::PackedMatrix router;      // rows: experts; then the shared expert's gate. Not there in dense models
+  ops::ExpertWeights experts;
+  int64_t num_experts = 0, top_k = 0;
+
+  void add_to(Step& s, const Tensor& x, Tensor& residual) const;
+};
+
+struct DecoderLayer {
+  Tensor input_norm, post_norm;  // [H]
+  std::variant<GatedAttention, GatedDeltaNet> mixer;
+  FeedForward feed_forward;
+  float eps;
+
+  void forward(Step& s, Tensor& x) const;
+};
+
+class Qwen3_5 {
+ public:
+  Qwen3_5(const ModelConfig& config, Loader& loader);
+
+  // ids I32 [T] -> hidden states after the last norm [T, H]. Reads and advances the caches named by the step's rows.
+  Tensor forward(Step& s, const Tensor& ids) const;
+  // hidden [N, H] -> logits [N, vocab_size], padding rows included.
+  Tensor logits(Step& s, const Tensor& hidden) const;
+
+  // The step's rotary table. positions I32 [3, T]: the (t, h, w) triple of each token.
+  ops::RopeTable rope(ops::Context& ctx, const Tensor& positions) const { return ops::rope_table(ctx, positions, inv_freq_, axis_); }
+
+  CacheTensors make_cache(int64_t pages, int64_t slots, DType kv_type) const;
+  const ModelConfig& config() const { return config_; }
+
+ private:
+  ModelConfig config_;
+  Tensor embed_tokens_;          // [V, H]
+  std::vector<DecoderLayer> layers_;
+  Tensor norm_;
+  ops::PackedMatrix lm_head_;
+  Tensor inv_freq_, axis_;       // [rotary_pairs]
+};
+
+// Bytes of the packed weights, from the sizes alone.
+int64_t packed_weight_bytes(const ModelConfig& config, DType compute);
+
+// Bytes of activations that one step of `tokens` tokens with `sampled` logits rows takes at most, a margin for kernel scratch included.
+int64_t activation_bytes(const ModelConfig& config, int64_t tokens, int64_t sampled, int threads);
+
+}  // namespace weir

@@ -1,0 +1,53 @@
+// From tensors of a checkpoint to weights of layers: one tensor at a time, packed in parallel straight from the file mapping, which is let go of
+// behind the copy, so that loading never holds the model twice.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "weir/ops/linear.h"
+#include "weir/weights/checkpoint.h"
+
+namespace weir {
+
+class Loader {
+ public:
+  // compute: kBF16 or kF32, the type matrices are kept in. progress(bytes) is told what has been read since the last call; may be empty.
+  Loader(WeightReader& reader, DType compute, ThreadPool& pool, std::function<void(int64_t)> progress)
+      : reader_(reader), compute_(compute), pool_(pool), progress_(std::move(progress)) {}
+
+  // A small parameter as F32, each element + offset (the family's norms store w - 1).
+  Tensor vector(const std::string& name, int64_t size, float offset = 0.0f);
+  // conv1d.weight [channels, 1, kernel] -> F32 [kernel, channels], the order the kernel reads.
+  Tensor conv(const std::string& name, int64_t channels, int64_t kernel);
+  // A table read by rows (token embeddings), in the compute type.
+  Tensor table(const std::string& name, int64_t rows, int64_t columns);
+
+  // One packed matrix from tensors stacked by rows: several projections of the same input become one product.
+  struct Part {
+    std::string name;
+    int64_t rows;
+  };
+  ops::PackedMatrix matrix(const std::vector<Part>& parts, int64_t columns);
+  // A table that is a projection as well: the head of a tied model.
+  ops::PackedMatrix matrix(const Tensor& table);
+
+  // The experts below `prefix` ("….mlp.experts.") in any of the three layouts: fused [E, 2I, H] + [E, H, I]; per expert gate_proj, up_proj,
+  // down_proj; per expert gate_up_proj, down_proj. Chosen by the names that are there.
+  void experts(const std::string& prefix, int64_t count, int64_t hidden, int64_t intermediate, ops::ExpertWeights& out);
+
+  WeightReader& reader() { return reader_; }
+  DType compute() const { return compute_; }
+
+ private:
+  Tensor take(const std::string& name, const Shape& shape);   // a float tensor; anything else is an error that names it
+  void done(const Tensor& source);                            // progress, and the mapping's pages may go
+
+  WeightReader& reader_;
+  DType compute_;
+  ThreadPool& pool_;
+  std::function<void(int64_t)> progress_;
+};
+
+}  // namespace weir

@@ -1,0 +1,124 @@
+#include "weir/runtime/memory_plan.h"
+
+#include <algorithm>
+#include <fstream>
+#include <iomanip>
+#include <sstream>
+
+#include "weir/base/error.h"
+#include "weir/core/config.h"
+#include "weir/models/qwen3_5.h"
+
+namespace weir {
+namespace {
+
+constexpr int64_t kUnlimited = int64_t{1} << 60;
+
+// A number in a file of one word; kUnlimited when it is absent or "max".
+int64_t read_limit(const std::string& path) {
+  std::ifstream in(path);
+  int64_t value = 0;
+  return in >> value && value > 0 && value < kUnlimited ? value : kUnlimited;
+}
+
+int64_t cgroup_room() {
+  // Version 2: every level of this process's path may have a limit. Version 1: the memory controller's.
+  int64_t room = kUnlimited;
+  std::ifstream groups("/proc/self/cgroup");
+  for (std::string line; std::getline(groups, line);) {
+    if (!line.starts_with("0::")) continue;
+    for (std::string path = line.substr(3);; path = path.substr(0, path.rfind('/'))) {
+      const std::string dir = "/sys/fs/cgroup" + (path == "/" ? "" : path);
+      const int64_t limit = read_limit(dir + "/memory.max");
+      if (limit < kUnlimited) {
+        const int64_t used = read_limit(dir + "/memory.current");
+        room = std::min(room, limit - (used < kUnlimited ? used : 0));
+      }
+      if (path.empty() || path == "/") break;
+    }
+  }
+  const int64_t limit = read_limit("/sys/fs/cgroup/memory/memory.limit_in_bytes");
+  if (limit < kUnlimited) {
+    const int64_t used = read_limit("/sys/fs/cgroup/memory/memory.usage_in_bytes");
+    room = std::min(room, limit - (used < kUnlimited ? used : 0));
+  }
+  return room;
+}
+
+int64_t machine_room() {
+  std::ifstream in("/proc/meminfo");
+  for (std::string line; std::getline(in, line);)
+    if (line.starts_with("MemAvailable:")) return std::stoll(line.substr(13)) * 1024;
+  return kUnlimited;
+}
+
+std::string human(int64_t bytes) {
+  std::ostringstream out;
+  out << std::fixed << std::setprecision(2);
+  if (bytes >= (int64_t{1} << 30)) out << static_cast<double>(bytes) / static_cast<double>(1 << 30) << " GiB";
+  else out << static_cast<double>(bytes) / static_cast<double>(1 << 20) << " MiB";
+  return out.str();
+}
+
+int32_t pages_for(int64_t tokens) { return static_cast<int32_t>((tokens + kPageTokens - 1) / kPageTokens); }
+
+}  // namespace
+
+int64_t available_memory() { return std::max<int64_t>(0, std::min(cgroup_room(), machine_room())); }
+
+MemoryPlan plan_memory(const ModelConfig& config, const MemoryRequest& request) {
+  MemoryPlan plan;
+  plan.budget = request.budget;
+  plan.weights = packed_weight_bytes(config, request.compute);
+  plan.activations = activation_bytes(config, request.max_num_batched_tokens, request.max_num_seqs, request.threads);
+  plan.page_bytes = kv_bytes_per_token(config, element_size(request.kv_type)) * kPageTokens;
+  plan.slot_bytes = state_bytes_per_slot(config);
+  plan.max_num_seqs = request.max_num_seqs;
+  plan.max_model_len = request.max_model_len > 0 ? request.max_model_len : static_cast<int32_t>(config.max_position);
+
+  const int64_t fixed = plan.weights + plan.activations;
+  const int64_t room = request.cache_bytes > 0 ? request.cache_bytes : request.budget - fixed;
+  const int64_t one_page = std::max<int64_t>(plan.page_bytes, 1), least = plan.slot_bytes + one_page * 4;
+  if (room < least)
+    fail(ErrorCode::kResourceExhausted, "weights (", human(plan.weights), ") and activations (", human(plan.activations), ") leave ", human(room),
+         " of ", human(request.budget), " for the caches; at least ", human(least), " are needed. Lower --max-num-batched-tokens (", request.max_num_batched_tokens,
+         "), raise --memory-utilization, or use a machine with ", human(fixed + least), " free");
+
+  // Slots first, at most half of the room: a sequence without a slot cannot run, a sequence with few pages can wait for more.
+  const int64_t slots_that_fit = std::max<int64_t>(1, room / 2 / std::max<int64_t>(plan.slot_bytes, 1));
+  if (slots_that_fit < plan.max_num_seqs) {
+    plan.notice += concat("--max-num-seqs lowered from ", plan.max_num_seqs, " to ", slots_that_fit, ": a sequence's delta-net state takes ", human(plan.slot_bytes), ". ");
+    plan.max_num_seqs = static_cast<int32_t>(slots_that_fit);
+  }
+  plan.num_slots = plan.max_num_seqs;
+  plan.slots = plan.num_slots * plan.slot_bytes;
+
+  const int64_t page_room = (room - plan.slots) / one_page;
+  const int64_t wanted = int64_t{pages_for(plan.max_model_len)} * plan.max_num_seqs;   // more could never be used
+  plan.num_pages = static_cast<int32_t>(std::min<int64_t>({page_room, wanted, int64_t{1} << 30}));
+  plan.pages = plan.num_pages * plan.page_bytes;
+  const int64_t longest = int64_t{plan.num_pages} * kPageTokens;
+  if (longest < plan.max_model_len) {
+    if (request.max_model_len > 0)
+      fail(ErrorCode::kResourceExhausted, "--max-model-len ", request.max_model_len, " needs ", human(pages_for(request.max_model_len) * plan.page_bytes),
+           " of KV pages, ", human(room - plan.slots), " are left; --max-model-len ", longest, " fits");
+    plan.notice += concat("--max-model-len lowered from ", plan.max_model_len, " to ", longest, ", which fits the KV pages. ");
+    plan.max_model_len = static_cast<int32_t>(longest);
+  }
+  return plan;
+}
+
+std::string MemoryPlan::str() const {
+  std::ostringstream out;
+  const auto row = [&](const char* what, int64_t bytes, const std::string& detail) {
+    out << "\n  " << std::left << std::setw(12) << what << std::right << std::setw(12) << human(bytes) << "   " << detail;
+  };
+  out << "Memory plan (" << human(total()) << " of " << human(budget) << " allowed):";
+  row("weights", weights, "packed for the kernels");
+  row("KV pages", pages, concat(num_pages, " pages of ", kPageTokens, " tokens = ", int64_t{num_pages} * kPageTokens, " tokens, ", human(page_bytes), " each"));
+  row("state slots", slots, concat(num_slots, " sequences, ", human(slot_bytes), " each"));
+  row("activations", activations, "reserved, touched as needed");
+  return out.str();
+}
+
+}  // namespace weir

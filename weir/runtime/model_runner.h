@@ -1,0 +1,51 @@
+// Executes plans on one rank: input -> forward -> sample. Owns the rank's model, caches, arena and compute threads. Rank thread only.
+#pragma once
+
+#include <memory>
+
+#include "weir/core/config.h"
+#include "weir/core/executor.h"
+#include "weir/models/qwen3_5.h"
+
+namespace weir {
+
+struct RunnerConfig {
+  CacheConfig cache;
+  DType kv_type = DType::kBF16;
+  int64_t arena_bytes = 0;
+  int32_t num_tokens = 0;                    // ids >= this are padding rows of the vocabulary
+  std::vector<Token> eos_token_ids;
+};
+
+class ModelRunner {
+ public:
+  ModelRunner(std::unique_ptr<Qwen3_5> model, std::unique_ptr<ThreadPool> pool, RunnerConfig config);
+
+  StepResult run(const StepPlan& plan);
+
+  // Reading results of a test: the caches as the last step left them.
+  const CacheTensors& cache() const { return cache_; }
+  const Qwen3_5& model() const { return *model_; }
+
+ private:
+  void sample_rows(const StepPlan& plan, const struct ModelInput& input, Step& step, const Tensor& hidden, StepResult& result);
+
+  RunnerConfig config_;
+  std::unique_ptr<ThreadPool> pool_;
+  std::unique_ptr<Qwen3_5> model_;
+  Arena arena_;
+  CacheTensors cache_;
+  SelfCommunicator tp_;
+};
+
+// All ranks are this process's engine thread: tensor parallel size one.
+class LocalExecutor final : public Executor {
+ public:
+  explicit LocalExecutor(std::unique_ptr<ModelRunner> runner) : runner_(std::move(runner)) {}
+  StepResult run(const StepPlan& plan) override { return runner_->run(plan); }
+
+ private:
+  std::unique_ptr<ModelRunner> runner_;
+};
+
+}  // namespace weir
