@@ -68,7 +68,7 @@ TEST(Safetensors, RefusesEntriesThatLie) {
   EXPECT_THAT(entry("{}"), HasSubstr("\"dtype\" is missing"));
   EXPECT_THAT(entry(R"({"dtype":"F32","shape":[2]})"), HasSubstr("\"data_offsets\" is missing"));
   EXPECT_THAT(entry(R"({"dtype":"F32","data_offsets":[0,4]})"), HasSubstr("\"shape\" is missing"));
-  EXPECT_THAT(entry(R"({"dtype":"F31","shape":[2],"data_offsets":[0,8]})"), HasSubstr("dtype \"F31\" is not supported"));
+  EXPECT_THAT(entry(R"({"dtype":"F31","shape":[2],"data_offsets":[0,8]})"), HasSubstr("dtype 'F31' is not supported"));
   EXPECT_THAT(entry(R"({"dtype":1,"shape":[2],"data_offsets":[0,8]})"), HasSubstr("\"dtype\" must be a string"));
   EXPECT_THAT(entry(R"({"dtype":"F32","shape":2,"data_offsets":[0,8]})"), HasSubstr("\"shape\" must be an array"));
   EXPECT_THAT(entry(R"({"dtype":"F32","shape":[-2],"data_offsets":[0,8]})"), HasSubstr("\"shape\" must hold integers"));
@@ -82,7 +82,7 @@ TEST(Safetensors, RefusesEntriesThatLie) {
   EXPECT_THAT(entry(R"({"dtype":"F32","shape":[2],"data_offsets":[0,4,8]})"), HasSubstr("two integers"));
   EXPECT_THAT(entry(R"({"dtype":"F32","shape":[2],"data_offsets":[0,7]})"), HasSubstr("needs 8 bytes, \"data_offsets\" give 7"));
   EXPECT_THAT(entry(R"({"dtype":"F32","shape":[2],"shape":[2],"data_offsets":[0,8]})"), HasSubstr("\"shape\" occurs twice"));
-  EXPECT_THAT(entry(R"({"dtype":"F32","shape":[2],"data_offsets":[0,8],"x":1})"), HasSubstr("unknown field \"x\""));
+  EXPECT_THAT(entry(R"({"dtype":"F32","shape":[2],"data_offsets":[0,8],"x":1})"), HasSubstr("unknown field 'x'"));
 }
 
 TEST(Safetensors, RefusesShapesWhoseProductOverflows) {

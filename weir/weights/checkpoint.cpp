@@ -57,11 +57,11 @@ WeightMap read_index(const std::string& path) {
   WeightMap map;
   for (const auto [tensor, value] : weights) {
     std::string_view file;
-    if (value.get(file) != simdjson::SUCCESS) fail(ErrorCode::kInvalidArgument, path, ": weight_map['", tensor, "'] must be a file name");
+    if (value.get(file) != simdjson::SUCCESS) fail(ErrorCode::kInvalidArgument, path, ": weight_map[", shown(tensor), "] must be a file name");
     // A plain name only: an index must not reach files outside the model's directory.
     if (!file.ends_with(kExtension) || file.starts_with('.') || file.find_first_of(std::string_view("/\\\0", 3)) != file.npos)
-      fail(ErrorCode::kInvalidArgument, path, ": weight_map['", tensor, "'] = \"", file.substr(0, 200), "\" is not a plain *.safetensors name");
-    if (!map.emplace(tensor, file).second) fail(ErrorCode::kInvalidArgument, path, ": weight_map names '", tensor, "' twice");
+      fail(ErrorCode::kInvalidArgument, path, ": weight_map[", shown(tensor), "] = ", shown(file), " is not a plain *.safetensors name");
+    if (!map.emplace(tensor, file).second) fail(ErrorCode::kInvalidArgument, path, ": weight_map names ", shown(tensor), " twice");
   }
   if (map.empty()) fail(ErrorCode::kInvalidArgument, path, ": \"weight_map\" is empty");
   return map;
@@ -102,7 +102,7 @@ void append_indexed(const std::string& dir, const std::string& index_path, std::
   std::set<std::string_view> seen;
   for (const Checkpoint::Entry& e : entries) seen.insert(e.file_name);
   for (const auto& [tensor, file] : map) {
-    if (!seen.contains(tensor)) fail(ErrorCode::kInvalidArgument, index_path, " says that ", file, " holds '", tensor, "', but it does not");
+    if (!seen.contains(tensor)) fail(ErrorCode::kInvalidArgument, index_path, " says that ", file, " holds ", shown(tensor), ", but it does not");
   }
 
   // Some exports write the MTP head to a file of its own and forget it in the index.

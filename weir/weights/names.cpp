@@ -23,4 +23,11 @@ std::string canonical_name(std::string_view file_name) {
   return std::string(file_name);
 }
 
+std::string shown(std::string_view text) {
+  constexpr size_t kMaxShown = 200;
+  std::string out = "'";
+  for (const char c : text.substr(0, kMaxShown)) out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
+  return out += text.size() > kMaxShown ? "…'" : "'";
+}
+
 }  // namespace weir

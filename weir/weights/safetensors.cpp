@@ -13,6 +13,7 @@
 #include <optional>
 
 #include "weir/base/error.h"
+#include "weir/weights/names.h"
 
 namespace weir {
 namespace {
@@ -45,7 +46,7 @@ struct TensorParser {
     for (const DType type : kDTypes) {
       if (text == weir::name(type)) return type;
     }
-    bad("dtype \"", text.substr(0, 32), "\" is not supported (F32, BF16, F16, F8_E4M3, I64, I32, I8, U8)");
+    bad("dtype ", shown(text), " is not supported (F32, BF16, F16, F8_E4M3, I64, I32, I8, U8)");
   }
 
   Shape shape(simdjson::dom::element value) const {
@@ -92,7 +93,7 @@ struct TensorParser {
       if (key == "dtype") once(type), type = dtype(field);
       else if (key == "shape") once(dims), dims = shape(field);
       else if (key == "data_offsets") once(range), range = offsets(field);
-      else bad("unknown field \"", key.substr(0, 64), "\"");
+      else bad("unknown field ", shown(key));
     }
     if (!type) bad("field \"dtype\" is missing");
     if (!dims) bad("field \"shape\" is missing");
