@@ -6,6 +6,7 @@
 #include <string>
 
 #include "weir/api/served_model.h"
+#include "weir/base/json.h"
 #include "weir/core/engine_client.h"
 
 namespace weir {
@@ -23,6 +24,8 @@ struct EngineOptions {
   int64_t kv_cache_memory_bytes = 0;            // 0: what memory_utilization leaves, bounded by need
   uint64_t seed = 0;
   std::string generation_config = "auto";       // auto: generation_config.json of the model; vllm: none; else a directory
+  std::optional<Json> override_generation_config;   // an object, over the file's fields
+  std::optional<std::string> tokenizer;         // a directory, instead of the model's
   std::optional<std::string> chat_template;     // a file or the text of a template, instead of the model's
   bool quiet = false;                           // no plan, no progress bar (tests, --version)
 };

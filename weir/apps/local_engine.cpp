@@ -1,0 +1,173 @@
+#include "weir/apps/local_engine.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+
+#include "weir/apps/progress_bar.h"
+#include "weir/base/error.h"
+#include "weir/base/json.h"
+#include "weir/base/log.h"
+#include "weir/engine/engine.h"
+#include "weir/models/qwen3_5.h"
+#include "weir/runtime/memory_plan.h"
+#include "weir/runtime/model_runner.h"
+
+namespace weir {
+namespace {
+
+constexpr int32_t kDefaultBatchedTokens = 2048;
+
+DType compute_type(const std::string& dtype) {
+  if (dtype == "auto" || dtype == "bfloat16") return DType::kBF16;
+  if (dtype == "float32" || dtype == "float") return DType::kF32;
+  fail(ErrorCode::kInvalidArgument, "--dtype must be auto, bfloat16 or float32, got \"", dtype, "\"");
+}
+
+// generation_config.json as --generation-config says, with --override-generation-config on top; an empty object when there is none.
+Json read_generation_config(const EngineOptions& options) {
+  Json config = Json::object();
+  if (options.generation_config != "vllm") {
+    const std::string dir = options.generation_config == "auto" ? options.model : options.generation_config;
+    const std::string file = dir + "/generation_config.json";
+    if (std::filesystem::exists(file)) {
+      config = read_json_file(file);
+      if (!config.is_object()) fail(ErrorCode::kInvalidArgument, file, ": must be a JSON object");
+    } else if (options.generation_config != "auto") {
+      fail(ErrorCode::kNotFound, "--generation-config ", options.generation_config, ": there is no generation_config.json");
+    }
+  }
+  if (options.override_generation_config) config.update(*options.override_generation_config);
+  return config;
+}
+
+SamplingParams default_sampling(const Json& config, int32_t vocab_size) {
+  SamplingParams p;
+  const auto number = [&](const char* name, auto& field) {
+    const auto it = config.find(name);
+    if (it == config.end() || it->is_null()) return;
+    if (!it->is_number()) fail(ErrorCode::kInvalidArgument, "generation_config: \"", name, "\" must be a number, got ", dump_json(*it));
+    field = it->template get<std::remove_reference_t<decltype(field)>>();
+  };
+  number("temperature", p.temperature);
+  number("top_p", p.top_p);
+  number("top_k", p.top_k);
+  number("min_p", p.min_p);
+  number("repetition_penalty", p.repetition_penalty);
+  p.top_k = std::max(p.top_k, 0);
+  try {
+    validate(p, vocab_size);
+  } catch (const Error& error) {
+    fail(error.code, "generation_config: ", error.what());
+  }
+  return p;
+}
+
+std::vector<int32_t> eos_ids(const Json& generation_config, const ModelConfig& model) {
+  const auto it = generation_config.find("eos_token_id");
+  if (it == generation_config.end() || it->is_null()) return model.eos_token_ids;
+  std::vector<int32_t> ids;
+  for (const Json& id : it->is_array() ? *it : Json::array({*it})) {
+    if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= model.vocab_size)
+      fail(ErrorCode::kInvalidArgument, "generation_config: \"eos_token_id\" must hold ids in [0, ", model.vocab_size - 1, "], got ", dump_json(id));
+    ids.push_back(id.get<int32_t>());
+  }
+  return ids;
+}
+
+std::shared_ptr<const ChatTemplate> read_chat_template(const EngineOptions& options) {
+  if (options.chat_template) {
+    const std::string& given = *options.chat_template;
+    // As vLLM: a path, or the template itself (which no path looks like).
+    if (given.find("{") == std::string::npos) return std::make_shared<const ChatTemplate>(read_file(given, int64_t{4} << 20), given);
+    return std::make_shared<const ChatTemplate>(given, "--chat-template");
+  }
+  try {
+    return std::make_shared<const ChatTemplate>(ChatTemplate::load(options.model));
+  } catch (const Error& error) {
+    if (error.code != ErrorCode::kNotFound) throw;
+    return nullptr;   // a base model: chat requests are refused, completions work
+  }
+}
+
+std::unique_ptr<Qwen3_5> load_weights(const ModelConfig& config, const Checkpoint& checkpoint, DType compute, const EngineOptions& options) {
+  // Its own pool: the engine's team is pinned by the engine thread, and loading must not pin this one.
+  ThreadPool pool(options.threads, /*pin=*/false);
+  WeightReader reader(checkpoint);
+  reader.ignore("model.visual.");   // vision and the MTP head are read when they are built
+  reader.ignore("mtp.");
+  ProgressBar bar("Loading weights", checkpoint.total_bytes(), !options.quiet && ::isatty(STDERR_FILENO) != 0);
+  Loader loader(reader, compute, pool, [&](int64_t bytes) { bar.advance(bytes); });
+  auto model = std::make_unique<Qwen3_5>(config, loader);
+  reader.expect_all_taken();
+  return model;
+}
+
+}  // namespace
+
+LocalEngine start_local_engine(const EngineOptions& options) {
+  const auto begin = std::chrono::steady_clock::now();
+  if (!std::filesystem::is_directory(options.model))
+    fail(ErrorCode::kNotFound, "model \"", options.model, "\" is not a directory; weir serves local checkpoints: give the directory that holds config.json");
+  const ModelConfig config = read_model_config(options.model);
+  const auto vocab_size = static_cast<int32_t>(config.vocab_size);
+  const Json generation_config = read_generation_config(options);
+  const DType compute = compute_type(options.dtype);
+
+  LocalEngine out;
+  out.model.tokenizer = Tokenizer::load(options.tokenizer.value_or(options.model));
+  if (out.model.tokenizer->size() > vocab_size)
+    fail(ErrorCode::kInvalidArgument, options.model, "/tokenizer.json has ids up to ", out.model.tokenizer->size() - 1, ", config.json's vocab_size is ", vocab_size);
+  out.model.chat_template = read_chat_template(options);
+  out.model.default_sampling = default_sampling(generation_config, vocab_size);
+  out.model.vocab_size = vocab_size;
+  out.model.model_type = config.model_type;
+  const Checkpoint checkpoint = Checkpoint::open(options.model);
+
+  const int threads = options.threads > 0 ? options.threads : num_physical_cores();
+  if (options.max_model_len > config.max_position)
+    fail(ErrorCode::kInvalidArgument, "--max-model-len ", options.max_model_len, " exceeds the model's max_position_embeddings ", config.max_position);
+  const int32_t batched = options.max_num_batched_tokens > 0 ? options.max_num_batched_tokens : kDefaultBatchedTokens;
+  const MemoryPlan plan = plan_memory(config, {.compute = compute,
+                                               .kv_type = compute,
+                                               .max_num_seqs = options.max_num_seqs,
+                                               .max_num_batched_tokens = batched,
+                                               .max_model_len = options.max_model_len,
+                                               .threads = threads,
+                                               .budget = static_cast<int64_t>(static_cast<double>(available_memory()) * options.memory_utilization),
+                                               .cache_bytes = options.kv_cache_memory_bytes});
+  if (!options.quiet) {
+    log_info(plan.str());
+    if (!plan.notice.empty()) log_warning(plan.notice);
+  }
+  out.model.max_model_len = plan.max_model_len;
+
+  auto model = load_weights(config, checkpoint, compute, options);
+  const std::vector<int32_t> eos = eos_ids(generation_config, config);
+  // Reserved address space, touched only as far as steps need it: twice the estimate costs nothing and an aborting server would.
+  auto runner = std::make_unique<ModelRunner>(std::move(model), std::make_unique<ThreadPool>(threads),
+                                              RunnerConfig{.cache = {.num_pages = plan.num_pages, .num_slots = plan.num_slots},
+                                                           .kv_type = compute,
+                                                           .arena_bytes = 2 * plan.activations,
+                                                           .num_tokens = out.model.tokenizer->size(),
+                                                           .eos_token_ids = eos});
+  out.engine = std::make_unique<Engine>(
+      EngineConfig{.cache = {.num_pages = plan.num_pages, .num_slots = plan.num_slots},
+                   .scheduler = {.max_num_seqs = plan.max_num_seqs,
+                                 .max_num_batched_tokens = batched,
+                                 .max_model_len = plan.max_model_len,
+                                 .long_prefill_token_threshold = options.long_prefill_token_threshold},
+                   .eos_token_ids = eos,
+                   .seed = options.seed},
+      std::make_unique<LocalExecutor>(std::move(runner)));
+  if (!options.quiet) {
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+    log_info("Loaded ", checkpoint.total_bytes() >> 20, " MiB in ", seconds.count(), " s; ", threads, threads == 1 ? " thread, " : " threads, ",
+             name(compute), " weights");
+  }
+  return out;
+}
+
+}  // namespace weir
