@@ -1,0 +1,54 @@
+#include "weir/kernels/cpu/isa.h"
+
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+
+namespace weir::cpu {
+namespace {
+
+std::vector<Isa> detect() {
+  std::vector<Isa> isas{Isa::kScalar};
+  __builtin_cpu_init();  // also asks the operating system whether it saves the wide registers
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c")) return isas;
+  isas.push_back(Isa::kAvx2);
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bf16"))
+    isas.push_back(Isa::kAvx512);
+  return isas;
+}
+
+Isa choose() {
+  const std::vector<Isa>& isas = available_isas();
+  const char* wanted = std::getenv("WEIR_CPU_ISA");
+  if (wanted == nullptr || *wanted == '\0') return isas.back();
+  std::string known;
+  for (const Isa isa : isas) {
+    if (std::string(wanted) == name(isa)) return isa;
+    known += (known.empty() ? "" : ", ") + std::string(name(isa));
+  }
+  throw std::invalid_argument("WEIR_CPU_ISA=" + std::string(wanted) + " cannot run here; this CPU can run: " + known);
+}
+
+}  // namespace
+
+const char* name(Isa isa) {
+  switch (isa) {
+    case Isa::kScalar: return "scalar";
+    case Isa::kAvx2: return "avx2";
+    case Isa::kAvx512: return "avx512";
+  }
+  return "?";
+}
+
+const std::vector<Isa>& available_isas() {
+  static const std::vector<Isa> isas = detect();
+  return isas;
+}
+
+Isa active_isa() {
+  static const Isa isa = choose();
+  return isa;
+}
+
+}  // namespace weir::cpu
