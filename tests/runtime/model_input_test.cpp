@@ -1,0 +1,66 @@
+#include "weir/runtime/model_input.h"
+
+#include <gtest/gtest.h>
+
+#include "weir/base/error.h"
+
+namespace weir {
+namespace {
+
+SeqStep row(int32_t start, std::vector<Token> tokens) {
+  SeqStep step;
+  step.start = start;
+  step.tokens = std::move(tokens);
+  const auto end = static_cast<size_t>(start) + step.tokens.size();
+  for (size_t i = 0; i * 16 < end; ++i) step.pages.push_back(PageId(static_cast<int32_t>(i)));
+  if (start > 0) step.state_read = SlotId(1);
+  step.state_write = {SlotId(1)};
+  return step;
+}
+
+std::vector<int32_t> list(const Tensor& t) { return {t.data<int32_t>(), t.data<int32_t>() + t.numel()}; }
+
+TEST(ModelInput, LaysRowsOneAfterAnother) {
+  StepPlan plan;
+  plan.rows = {row(0, {5, 6, 7}), row(20, {9})};
+  plan.rows[0].prompt_logprobs = 0;
+  plan.rows[0].prompt_next = {6, 7};
+  plan.rows[1].sample = Sampling{};
+  const ModelInput in = build_input(plan, 8, 4, 100);
+  EXPECT_EQ(list(in.ids), (std::vector<int32_t>{5, 6, 7, 9}));
+  EXPECT_EQ(list(in.positions), (std::vector<int32_t>{0, 1, 2, 20, 0, 1, 2, 20, 0, 1, 2, 20}));
+  EXPECT_EQ(list(in.rows.row_starts), (std::vector<int32_t>{0, 3, 4}));
+  EXPECT_EQ(list(in.rows.state_read), (std::vector<int32_t>{-1, 1}));
+  EXPECT_EQ(list(in.rows.page_table), (std::vector<int32_t>{0, 0, 0, 1}));
+  EXPECT_EQ(list(in.sample_at), (std::vector<int32_t>{0, 1, 3}));
+  EXPECT_EQ(in.logits_begin, (std::vector<int32_t>{0, 2, 3}));
+}
+
+TEST(ModelInput, AnEmptyPlanIsAnEmptyInput) {
+  const ModelInput in = build_input({}, 8, 4, 100);
+  EXPECT_EQ(in.ids.dim(0), 0);
+  EXPECT_EQ(in.rows.num_rows(), 0);
+}
+
+TEST(ModelInput, RefusesAPlanThatContradictsItself) {
+  const auto refused = [](auto change) {
+    StepPlan plan;
+    plan.rows = {row(20, {1, 2})};
+    change(plan.rows[0]);
+    EXPECT_THROW(build_input(plan, 8, 4, 100), Error);
+  };
+  refused([](SeqStep& r) { r.tokens = {}; });
+  refused([](SeqStep& r) { r.tokens = {100}; });
+  refused([](SeqStep& r) { r.tokens = {-1}; });
+  refused([](SeqStep& r) { r.pages.pop_back(); });
+  refused([](SeqStep& r) { r.pages[0] = PageId(8); });
+  refused([](SeqStep& r) { r.state_read.reset(); });
+  refused([](SeqStep& r) { r.state_write = {SlotId(4)}; });
+  refused([](SeqStep& r) { r.state_write = {}; });
+  refused([](SeqStep& r) { r.snapshots = {{.position = 20, .slot = SlotId(0)}}; });
+  refused([](SeqStep& r) { r.snapshots = {{.position = 23, .slot = SlotId(0)}}; });
+  refused([](SeqStep& r) { r.start = -1; });
+}
+
+}  // namespace
+}  // namespace weir
