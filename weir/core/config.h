@@ -20,7 +20,7 @@ struct SchedulerConfig {
   int32_t max_num_batched_tokens = 2048;  // token budget of one step
   int32_t max_model_len = 0;              // prompt + output tokens of one sequence
   int32_t long_prefill_token_threshold = 0;  // 0: off; else the most prompt tokens one sequence gets per step
-  int32_t max_waiting = 4096;             // queue bound; more are refused
+  int32_t max_waiting = 4096;             // requests beyond those that can run at once; more are refused
 };
 
 struct EngineConfig {

@@ -20,19 +20,22 @@ struct EngineStatus {
   int64_t generation_tokens = 0;    // sampled since start
   int64_t preemptions = 0;
   int64_t prefix_queries = 0, prefix_hits = 0;  // tokens
+  double run_seconds = 0;           // inside Executor::run
+  double host_seconds = 0;          // planning, committing and emitting, while the ranks have nothing to do
   std::string failure;              // not empty: the engine is dead and answers every request with this
 };
 
 class EngineClient {
  public:
-  // Called on the engine thread: must be quick and must not block. The last output of a request carries `finish`.
+  // Called on the engine thread: must be quick and must neither block nor throw. It may call submit (which may throw into it), abort
+  // and status. The last output of a request carries `finish`.
   using OnOutput = std::function<void(RequestOutput)>;
 
   virtual ~EngineClient() = default;
 
   // Hands a validated request over; every accepted request gets exactly one output with `finish`.
   // Throws Error: kResourceExhausted when the waiting queue is full, kUnavailable when draining or dead,
-  // kInvalidArgument when the request can never run (prompt + 1 > max_model_len, more pages than exist).
+  // kInvalidArgument when the request can never run (prompt + 1 > max_model_len, more pages than exist) or its id is in use.
   virtual void submit(Request request, OnOutput on_output) = 0;
 
   // Stops a request within one step; its last output says kAbort. Unknown or finished ids are ignored.

@@ -11,6 +11,7 @@ class Executor {
 
   // Every rank executes the plan: forward, sample. Called by the engine thread only, one plan at a time.
   // A failure of one row is in its RowResult; a failure of the whole step throws Error and fails all rows of the plan.
+  // kUnavailable means that ranks are lost for good: the engine fails everything and takes no more requests.
   virtual StepResult run(const StepPlan& plan) = 0;
 };
 

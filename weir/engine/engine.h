@@ -1,5 +1,5 @@
 // The loop: drain the inbox, plan, run, commit, emit. One thread per engine owns Sequence, Scheduler and CacheManager; everything
-// else talks to it through EngineClient.
+// else talks to it through EngineClient. With nothing to do the thread sleeps (0 % CPU).
 #pragma once
 
 #include <memory>
@@ -12,9 +12,10 @@ namespace weir {
 
 class Engine final : public EngineClient {
  public:
-  // Starts the engine thread. The executor is used by that thread only.
+  // Starts the engine thread. The executor is used by that thread only. Throws Error(kInvalidArgument), naming the flag, for settings
+  // no request could run with.
   Engine(EngineConfig config, std::unique_ptr<Executor> executor);
-  ~Engine() override;   // aborts what is left, joins the thread
+  ~Engine() override;   // lets the step under way end, aborts what is left, joins the thread. Not from a callback.
 
   void submit(Request request, OnOutput on_output) override;
   void abort(RequestId id) override;

@@ -1,0 +1,35 @@
+#include "weir/engine/activity_log.h"
+
+#include <algorithm>
+#include <iomanip>
+#include <sstream>
+
+namespace weir {
+
+std::optional<std::string> ActivityLog::line(Time now, const EngineStatus& status) {
+  if (now - since_ < kInterval || told_everything(status)) return std::nullopt;
+  const double seconds = std::chrono::duration<double>(now - since_).count();
+  const double pages = std::max(1, status.pages_total);
+  std::ostringstream text;
+  text << std::fixed << std::setprecision(1) << "Engine 000: Avg prompt throughput: "
+       << static_cast<double>(status.prompt_tokens - prompt_tokens_) / seconds << " tokens/s, Avg generation throughput: "
+       << static_cast<double>(status.generation_tokens - generation_tokens_) / seconds << " tokens/s, Running: " << status.num_running
+       << " reqs, Waiting: " << status.num_waiting << " reqs, KV cache usage: " << 100.0 * status.pages_used / pages
+       << "%, State slots: " << status.slots_used << "/" << status.slots_total;
+  since_ = now;
+  steps_ = status.steps;
+  prompt_tokens_ = status.prompt_tokens;
+  generation_tokens_ = status.generation_tokens;
+  return text.str();
+}
+
+std::optional<std::chrono::milliseconds> ActivityLog::due_in(Time now, const EngineStatus& status) const {
+  if (told_everything(status)) return std::nullopt;
+  return std::max(std::chrono::milliseconds{0}, std::chrono::ceil<std::chrono::milliseconds>(since_ + kInterval - now));
+}
+
+void ActivityLog::resume(Time now, const EngineStatus& status) {
+  if (told_everything(status)) since_ = now;
+}
+
+}  // namespace weir

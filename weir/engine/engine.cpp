@@ -1,0 +1,224 @@
+#include "weir/engine/engine.h"
+
+#include <pthread.h>
+
+#include <chrono>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "weir/base/check.h"
+#include "weir/base/inbox.h"
+#include "weir/base/log.h"
+#include "weir/cache/cache_manager.h"
+#include "weir/engine/activity_log.h"
+#include "weir/engine/policy.h"
+#include "weir/engine/scheduler.h"
+
+namespace weir {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_between(Clock::time_point begin, Clock::time_point end) { return std::chrono::duration<double>(end - begin).count(); }
+
+}  // namespace
+
+struct Engine::Impl {
+  struct Message {
+    Command command;
+    OnOutput on_output;  // of an Add
+  };
+
+  Impl(EngineConfig engine_config, std::unique_ptr<Executor> ranks)
+      : config(std::move(engine_config)), executor(std::move(ranks)), cache(config.cache), scheduler(config, cache), activity(Clock::now()) {
+    WEIR_CHECK(executor);
+    now.max_num_seqs = config.scheduler.max_num_seqs;
+    now.pages_total = cache.pages_total();
+    now.slots_total = cache.slots_total();
+    published = now;
+  }
+
+  void run();
+  void wait_for_work();
+  void step();
+  void apply_inbox();
+  std::vector<RequestOutput> run_plan(const StepPlan& plan);
+  void publish(std::vector<RequestOutput> outputs);
+  void close();
+
+  const EngineConfig config;
+  Inbox<Message> inbox;
+
+  // Owned by the engine thread.
+  std::unique_ptr<Executor> executor;
+  CacheManager cache;
+  Scheduler scheduler;  // borrows cache
+  std::unordered_map<RequestId, OnOutput> listeners;
+  EngineStatus now;
+  ActivityLog activity;
+
+  mutable std::mutex mu;
+  std::unordered_set<RequestId> live;  // guarded by mu: accepted, and not yet finished
+  EngineStatus published;              // guarded by mu: `now` after the last step
+  bool closed = false;                 // guarded by mu
+
+  std::thread thread;
+};
+
+Engine::Engine(EngineConfig config, std::unique_ptr<Executor> executor)
+    : impl_(std::make_unique<Impl>(std::move(config), std::move(executor))) {
+  impl_->thread = std::thread([impl = impl_.get()] { impl->run(); });
+}
+
+Engine::~Engine() {
+  impl_->close();
+  impl_->thread.join();
+}
+
+void Engine::submit(Request request, OnOutput on_output) {
+  check_request(request, impl_->config);
+  const std::lock_guard lock(impl_->mu);
+  if (!impl_->published.failure.empty()) fail(ErrorCode::kUnavailable, "the engine is dead: ", impl_->published.failure);
+  if (impl_->closed) fail(ErrorCode::kUnavailable, "the engine is shutting down");
+  const size_t can_run = static_cast<size_t>(most_running(impl_->config));
+  const size_t can_wait = static_cast<size_t>(impl_->config.scheduler.max_waiting);
+  if (impl_->live.size() >= can_run + can_wait) {
+    fail(ErrorCode::kResourceExhausted, "the queue is full: the engine has ", impl_->live.size(), " requests, ", can_run,
+         " can run at once (--max-num-seqs) and ", can_wait, " more can wait (max_waiting)");
+  }
+  if (!impl_->live.insert(request.id).second) fail(ErrorCode::kInvalidArgument, "request id ", index(request.id), " is in use");
+  impl_->inbox.push({Add{std::move(request)}, std::move(on_output)});
+}
+
+void Engine::abort(RequestId id) {
+  const std::lock_guard lock(impl_->mu);
+  if (impl_->live.contains(id)) impl_->inbox.push({Abort{id}, {}});
+}
+
+EngineStatus Engine::status() const {
+  const std::lock_guard lock(impl_->mu);
+  EngineStatus status = impl_->published;
+  status.num_waiting = static_cast<int32_t>(impl_->live.size()) - status.num_running;  // also those still in the inbox
+  return status;
+}
+
+void Engine::Impl::run() {
+  pthread_setname_np(pthread_self(), "weir-engine");
+  while (now.failure.empty()) {
+    wait_for_work();
+    if (inbox.closed()) break;
+    step();
+  }
+  // Nothing more comes in after close; what is here or still in the inbox gets its last output.
+  close();
+  apply_inbox();
+  const FinishReason reason = now.failure.empty() ? FinishReason::kAbort : FinishReason::kError;
+  publish(scheduler.finish_all({reason, std::nullopt, now.failure}));
+  scheduler.check_invariants();
+}
+
+void Engine::Impl::wait_for_work() {
+  if (!scheduler.idle()) return;
+  scheduler.check_invariants();  // idle: every page and slot is free, or there is a leak
+  // The last seconds of a burst are reported when their interval is over; then the thread sleeps until there is something to do.
+  if (const auto due = activity.due_in(Clock::now(), now)) {
+    inbox.wait_for(*due);
+    if (const auto line = activity.line(Clock::now(), now)) log_info(*line);
+  }
+  if (!activity.due_in(Clock::now(), now)) {
+    inbox.wait();
+    activity.resume(Clock::now(), now);
+  }
+}
+
+void Engine::Impl::step() {
+  const auto start = Clock::now();
+  const double run_before = now.run_seconds;
+
+  apply_inbox();
+  const StepPlan plan = scheduler.plan();
+  if (plan.rows.empty()) return;
+  publish({});  // the step may take seconds: show who runs now
+  publish(run_plan(plan));
+
+  const auto end = Clock::now();
+  now.host_seconds += seconds_between(start, end) - (now.run_seconds - run_before);
+  if (const auto line = activity.line(end, now)) log_info(*line);
+}
+
+void Engine::Impl::apply_inbox() {
+  std::vector<RequestOutput> aborted;
+  for (Message& message : inbox.drain()) {
+    if (const Add* add = std::get_if<Add>(&message.command)) listeners.emplace(add->request.id, std::move(message.on_output));
+    if (auto output = scheduler.apply(std::move(message.command))) aborted.push_back(std::move(*output));
+  }
+  if (!aborted.empty()) publish(std::move(aborted));
+}
+
+// The ranks execute the plan. Whatever goes wrong there ends the requests of this plan, not the engine, unless ranks are lost.
+std::vector<RequestOutput> Engine::Impl::run_plan(const StepPlan& plan) {
+  const auto start = Clock::now();
+  StepResult result;
+  std::optional<std::string> error;
+  try {
+    result = executor->run(plan);
+    check_result(plan, result);
+  } catch (const Error& e) {
+    error = concat("the step failed: ", e.what());
+    if (e.code == ErrorCode::kUnavailable) now.failure = *error;
+  } catch (const std::exception& e) {
+    error = concat("the step failed unexpectedly: ", e.what());
+  } catch (...) {
+    error = "the step failed with an exception of unknown type";
+  }
+  now.run_seconds += seconds_between(start, Clock::now());
+  ++now.steps;
+  if (!error) return scheduler.commit(plan, std::move(result));
+  log_error("step ", index(plan.id), ", ", plan.rows.size(), " rows: ", *error,
+            now.failure.empty() ? "; these requests end with an error" : "; ranks are lost, the engine takes no more requests");
+  return scheduler.fail_rows(plan, *error);
+}
+
+// The status first, the outputs after it: whoever has seen a request end also sees its pages free and may use its id again.
+void Engine::Impl::publish(std::vector<RequestOutput> outputs) {
+  now.num_running = scheduler.num_running();
+  now.pages_used = cache.pages_used();
+  now.slots_used = cache.slots_used();
+  now.prompt_tokens = scheduler.counters().prompt_tokens;
+  now.generation_tokens = scheduler.counters().generation_tokens;
+  now.preemptions = scheduler.counters().preemptions;
+  now.num_waiting = scheduler.num_waiting();
+  {
+    const std::lock_guard lock(mu);
+    published = now;
+    for (const RequestOutput& output : outputs) {
+      if (output.finish) live.erase(output.id);
+    }
+  }
+  for (RequestOutput& output : outputs) {
+    const auto listener = listeners.find(output.id);
+    WEIR_CHECK(listener != listeners.end(), "request ", index(output.id), " has no listener");
+    if (!output.finish) {
+      listener->second(std::move(output));
+      continue;
+    }
+    const OnOutput last = std::move(listener->second);
+    listeners.erase(listener);
+    last(std::move(output));
+  }
+}
+
+void Engine::Impl::close() {
+  const std::lock_guard lock(mu);
+  closed = true;
+  inbox.close();
+}
+
+}  // namespace weir

@@ -1,0 +1,283 @@
+#include "weir/engine/scheduler.h"
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "weir/base/check.h"
+
+namespace weir {
+namespace {
+
+// splitmix64: neighbouring counters give unrelated seeds.
+uint64_t mix(uint64_t x) {
+  x += 0x9e3779b97f4a7c15u;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
+}
+
+bool needs_history(const SamplingParams& p) {
+  return p.presence_penalty != 0 || p.frequency_penalty != 0 || p.repetition_penalty != 1 || !p.bad_words.empty();
+}
+
+RequestOutput output_of(const Sequence& seq) {
+  RequestOutput output;
+  output.id = seq.request.id;
+  output.usage.prompt_tokens = seq.num_prompt;
+  output.usage.completion_tokens = seq.num_output();
+  return output;
+}
+
+}  // namespace
+
+Scheduler::Scheduler(EngineConfig config, CacheManager& cache) : config_(std::move(config)), cache_(cache) { check_config(config_); }
+
+std::optional<RequestOutput> Scheduler::apply(Command command) {
+  if (Add* const added = std::get_if<Add>(&command)) {
+    add(std::move(added->request));
+    return std::nullopt;
+  }
+  const auto found = by_request_.find(std::get<Abort>(command).id);
+  if (found == by_request_.end()) return std::nullopt;
+  Sequence& seq = sequence(found->second);
+  return finish(seq, output_of(seq), {FinishReason::kAbort, std::nullopt, {}});
+}
+
+void Scheduler::add(Request request) {
+  auto seq = std::make_unique<Sequence>();
+  seq->id = SeqId{num_added_++};
+  seq->tokens = std::exchange(request.prompt, {});
+  seq->num_prompt = static_cast<int32_t>(seq->tokens.size());
+  seq->seed = request.sampling->seed.value_or(mix(config_.seed ^ mix(index(seq->id))));
+  seq->request = std::move(request);
+  const bool is_new = by_request_.emplace(seq->request.id, seq->id).second;
+  WEIR_CHECK(is_new, "request id ", index(seq->request.id), " is in use");
+  waiting_.insert(seq.get());
+  sequences_.emplace(seq->id, std::move(seq));
+}
+
+StepPlan Scheduler::plan() {
+  const int64_t preemptions_before = counters_.preemptions;
+  std::vector<Sequence*> ready = running_with_pages();
+  // Decodes come before prompt chunks, so that a long prompt does not stall the streams.
+  const auto prompts = std::stable_partition(ready.begin(), ready.end(), [](const Sequence* seq) { return seq->num_pending() == 1; });
+
+  StepPlan plan{StepId{num_plans_++}, {}};
+  int32_t budget = config_.scheduler.max_num_batched_tokens;
+  const auto give = [&](Sequence& seq, int32_t num_tokens) {
+    plan.rows.push_back(make_row(seq, num_tokens));
+    budget -= num_tokens;
+  };
+
+  // When decodes left too little for an aligned chunk, one is kept for the prompts of the next step: they take turns.
+  const bool prompts_turn = std::exchange(prompt_got_nothing_, false);
+  const int32_t kept = prompts_turn ? chunk_align(config_.scheduler) : 0;
+  auto decode = ready.begin();
+  for (; decode != prompts && budget > kept; ++decode) give(**decode, 1);
+
+  const auto give_chunk = [&](Sequence& seq) {
+    const int32_t num_tokens = chunk_tokens(seq, budget, config_.scheduler);
+    if (num_tokens > 0) give(seq, num_tokens);
+    else prompt_got_nothing_ = !prompts_turn;
+    return num_tokens > 0;
+  };
+  for (auto prompt = prompts; prompt != ready.end(); ++prompt) give_chunk(**prompt);
+
+  // Whoever was preempted in this step would only be let in to be preempted again.
+  while (counters_.preemptions == preemptions_before && !waiting_.empty() && can_admit(**waiting_.begin())) {
+    Sequence& seq = **waiting_.begin();
+    if (chunk_tokens(seq, budget, config_.scheduler) == 0) {
+      prompt_got_nothing_ = !prompts_turn;
+      break;
+    }
+    start(seq);
+    give_chunk(seq);
+  }
+
+  for (; decode != prompts && budget > 0; ++decode) give(**decode, 1);  // what was kept and not needed
+  WEIR_CHECK(!plan.rows.empty() || idle(), running_.size(), " running, ", waiting_.size(), " waiting");
+  return plan;
+}
+
+// Takes pages for every running sequence, the first in order first, preempting from the end on shortage. One that finds nobody behind
+// it sits the step out and keeps what it has: throwing its own work away would help only those before it, and they preempt it when
+// they need to.
+std::vector<Sequence*> Scheduler::running_with_pages() {
+  std::vector<Sequence*> ready;
+  for (auto it = running_.begin(); it != running_.end(); ++it) {
+    Sequence* const seq = *it;
+    bool has_pages = cache_.grow(seq->cache, seq->num_tokens());
+    while (!has_pages && *running_.rbegin() != seq) {
+      preempt(**running_.rbegin());
+      has_pages = cache_.grow(seq->cache, seq->num_tokens());
+    }
+    if (has_pages) ready.push_back(seq);
+  }
+  return ready;
+}
+
+bool Scheduler::can_admit(const Sequence& seq) const {
+  return num_running() < most_running(config_) && cache_.pages_free() >= pages_to_admit(seq, num_running());
+}
+
+void Scheduler::start(Sequence& seq) {
+  // All pages of the prompt now, not chunk by chunk: a prompt that has begun is not preempted for want of its own pages.
+  const bool has_pages = cache_.grow(seq.cache, seq.num_tokens());
+  WEIR_CHECK(has_pages, cache_.pages_free(), " pages and ", cache_.slots_free(), " slots free");
+  waiting_.erase(&seq);
+  running_.insert(&seq);
+  seq.status = SeqStatus::kRunning;
+}
+
+void Scheduler::preempt(Sequence& seq) {
+  cache_.release(seq.cache);
+  seq.num_computed = 0;
+  running_.erase(&seq);
+  waiting_.insert(&seq);
+  seq.status = SeqStatus::kWaiting;
+  ++counters_.preemptions;
+}
+
+SeqStep Scheduler::make_row(const Sequence& seq, int32_t num_tokens) const {
+  SeqStep row;
+  row.seq = seq.id;
+  row.start = seq.num_computed;
+  const int32_t end = row.start + num_tokens;
+  row.tokens.assign(seq.tokens.begin() + row.start, seq.tokens.begin() + end);
+  row.pages.assign(seq.cache.pages.begin(), seq.cache.pages.begin() + pages_for(end));
+  if (row.start > 0) row.state_read = seq.cache.slot;
+  row.state_write = {*seq.cache.slot};
+
+  const SamplingParams& params = *seq.request.sampling;
+  if (end == seq.num_tokens() && !seq.request.prompt_only) {
+    Sampling sample;
+    sample.params = seq.request.sampling;
+    sample.seed = seq.seed;
+    sample.output_index = seq.num_output();
+    sample.prompt_tokens = seq.num_prompt;
+    if (needs_history(params)) sample.history = seq.tokens;
+    sample.may_stop = seq.num_output() >= params.min_tokens;
+    row.sample = std::move(sample);
+  }
+  // The row of token i reports on prompt token i + 1.
+  const int32_t report_end = std::min(end, seq.num_prompt - 1);
+  if (params.prompt_logprobs && report_end > std::max(row.start, seq.num_prompt_logprobs)) {
+    row.prompt_logprobs = params.prompt_logprobs;
+    row.prompt_next.assign(seq.tokens.begin() + row.start + 1, seq.tokens.begin() + report_end + 1);
+  }
+  return row;
+}
+
+std::vector<RequestOutput> Scheduler::commit(const StepPlan& plan, StepResult result) {
+  std::vector<RequestOutput> outputs;
+  for (size_t i = 0; i < plan.rows.size(); ++i) {
+    if (auto output = commit_row(plan.rows[i], std::move(result.rows[i]))) outputs.push_back(std::move(*output));
+  }
+  return outputs;
+}
+
+std::optional<RequestOutput> Scheduler::commit_row(const SeqStep& row, RowResult result) {
+  Sequence& seq = sequence(row.seq);
+  if (!result.error.empty()) return finish(seq, output_of(seq), {FinishReason::kError, std::nullopt, std::move(result.error)});
+
+  seq.num_computed += static_cast<int32_t>(row.tokens.size());
+  counters_.prompt_tokens += std::clamp(seq.num_prompt - row.start, 0, static_cast<int32_t>(row.tokens.size()));
+  if (row.prompt_logprobs) {
+    // After a preemption the chunks may fall differently: skip what an earlier chunk has reported.
+    const int32_t known = std::max(0, seq.num_prompt_logprobs - row.start);
+    std::move(result.prompt_logprobs.begin() + known, result.prompt_logprobs.end(), std::back_inserter(seq.prompt_logprobs));
+    seq.num_prompt_logprobs = row.start + static_cast<int32_t>(result.prompt_logprobs.size());
+  }
+  if (seq.num_pending() > 0) return std::nullopt;
+
+  std::optional<Finish> reason;
+  if (seq.request.prompt_only) reason = Finish{FinishReason::kLength, std::nullopt, {}};
+  for (size_t i = 0; i < result.tokens.size() && !reason; ++i) {
+    seq.tokens.push_back(result.tokens[i]);
+    ++counters_.generation_tokens;
+    reason = finish_after_token(seq, config_);
+  }
+  RequestOutput output = output_of(seq);
+  output.tokens = std::move(result.tokens);
+  output.logprobs = std::move(result.logprobs);
+  output.prompt_logprobs = std::exchange(seq.prompt_logprobs, {});
+  if (reason) return finish(seq, std::move(output), std::move(*reason));
+  return output;
+}
+
+std::vector<RequestOutput> Scheduler::fail_rows(const StepPlan& plan, const std::string& error) {
+  std::vector<RequestOutput> outputs;
+  for (const SeqStep& row : plan.rows) {
+    Sequence& seq = sequence(row.seq);
+    outputs.push_back(finish(seq, output_of(seq), {FinishReason::kError, std::nullopt, error}));
+  }
+  return outputs;
+}
+
+std::vector<RequestOutput> Scheduler::finish_all(const Finish& reason) {
+  std::vector<RequestOutput> outputs;
+  for (Queue* queue : {&running_, &waiting_}) {
+    while (!queue->empty()) {
+      Sequence& seq = **queue->begin();
+      outputs.push_back(finish(seq, output_of(seq), reason));
+    }
+  }
+  return outputs;
+}
+
+RequestOutput Scheduler::finish(Sequence& seq, RequestOutput last, Finish reason) {
+  cache_.release(seq.cache);
+  (seq.status == SeqStatus::kRunning ? running_ : waiting_).erase(&seq);
+  by_request_.erase(seq.request.id);
+  sequences_.erase(SeqId{seq.id});  // a copy: the key must outlive the sequence it is read from
+  last.finish = std::move(reason);
+  return last;
+}
+
+Sequence& Scheduler::sequence(SeqId id) {
+  const auto found = sequences_.find(id);
+  WEIR_CHECK(found != sequences_.end(), "sequence ", index(id), " is unknown");
+  return *found->second;
+}
+
+void Scheduler::check_invariants() const {
+  int32_t pages = 0;
+  for (const Sequence* seq : running_) {
+    const int32_t held = static_cast<int32_t>(seq->cache.pages.size());
+    WEIR_CHECK(seq->status == SeqStatus::kRunning && seq->cache.slot && seq->num_pending() > 0, "sequence ", index(seq->id));
+    WEIR_CHECK(held >= pages_for(seq->num_tokens() - 1) && held <= pages_for(seq->num_tokens()), "sequence ", index(seq->id), " holds ", held);
+    pages += held;
+  }
+  for (const Sequence* seq : waiting_) {
+    WEIR_CHECK(seq->status == SeqStatus::kWaiting && !seq->cache.slot && seq->cache.pages.empty() && seq->num_computed == 0, "sequence ",
+               index(seq->id));
+  }
+  WEIR_CHECK(num_running() <= most_running(config_), num_running(), " running");
+  WEIR_CHECK(running_.size() + waiting_.size() == sequences_.size() && by_request_.size() == sequences_.size(), sequences_.size());
+  WEIR_CHECK(cache_.pages_used() == pages, cache_.pages_used(), " pages used, ", pages, " held");
+  WEIR_CHECK(cache_.slots_used() == num_running(), cache_.slots_used(), " slots used, ", num_running(), " running");
+}
+
+void check_result(const StepPlan& plan, const StepResult& result) {
+  if (result.id != plan.id) fail(ErrorCode::kInternal, "the executor answered step ", index(result.id), ", wanted ", index(plan.id));
+  if (result.rows.size() != plan.rows.size()) {
+    fail(ErrorCode::kInternal, "the executor answered ", result.rows.size(), " rows, wanted ", plan.rows.size());
+  }
+  for (size_t i = 0; i < plan.rows.size(); ++i) {
+    const SeqStep& asked = plan.rows[i];
+    const RowResult& got = result.rows[i];
+    const auto expect = [&](const char* what, size_t wanted, size_t seen) {
+      if (seen != wanted) fail(ErrorCode::kInternal, "row ", i, " of the executor's answer has ", seen, " ", what, ", wanted ", wanted);
+    };
+    if (got.seq != asked.seq) {
+      fail(ErrorCode::kInternal, "row ", i, " of the executor's answer is of sequence ", index(got.seq), ", wanted ", index(asked.seq));
+    }
+    if (!got.error.empty()) continue;
+    expect("tokens", asked.sample ? 1 : 0, got.tokens.size());
+    expect("logprobs", asked.sample && asked.sample->params->logprobs ? got.tokens.size() : 0, got.logprobs.size());
+    expect("prompt logprobs", asked.prompt_next.size(), got.prompt_logprobs.size());
+  }
+}
+
+}  // namespace weir

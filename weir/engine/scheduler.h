@@ -1,0 +1,93 @@
+// Decides what every sequence computes in the next step, and takes in what came of it. One rule and no modes: running sequences
+// first, then waiting ones; each wants the tokens it has not computed yet and gets them, or what the token budget leaves. Whole
+// prompts, chunks of long ones, single decode tokens and recomputation after preemption all follow from it.
+//
+// Invariants: a running sequence holds one slot and the pages of all its tokens but the one sampled last, a waiting one holds
+// nothing; the first running sequence in RunsBefore order is never preempted and is in at least every second plan; every added
+// request gets exactly one output with `finish`.
+// Engine thread only. Knows requests, plans and ids; no clock, no queue, no executor.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <variant>
+#include <vector>
+
+#include "weir/cache/cache_manager.h"
+#include "weir/core/config.h"
+#include "weir/core/plan.h"
+#include "weir/core/request.h"
+#include "weir/engine/policy.h"
+#include "weir/engine/sequence.h"
+
+namespace weir {
+
+struct Add { Request request; };
+struct Abort { RequestId id; };
+using Command = std::variant<Add, Abort>;
+
+class Scheduler {
+ public:
+  struct Counters {
+    int64_t prompt_tokens = 0;      // computed, recomputation included
+    int64_t generation_tokens = 0;  // sampled
+    int64_t preemptions = 0;
+  };
+
+  // Borrows cache, which must hold nothing. Throws Error(kInvalidArgument) for settings nothing could run with.
+  Scheduler(EngineConfig config, CacheManager& cache);
+
+  // Add has passed check_request, and its id is not in use. Abort returns the last output of the request; unknown ids are ignored.
+  std::optional<RequestOutput> apply(Command command);
+
+  // Bookkeeping only. Has at least one row unless idle().
+  StepPlan plan();
+
+  // Takes in the result of the last plan, one row per row of the plan, in order and well-formed (see check_result).
+  std::vector<RequestOutput> commit(const StepPlan& plan, StepResult result);
+
+  // The step failed as a whole: finishes every sequence of the plan with kError.
+  std::vector<RequestOutput> fail_rows(const StepPlan& plan, const std::string& error);
+
+  // Finishes everything.
+  std::vector<RequestOutput> finish_all(const Finish& finish);
+
+  bool idle() const { return sequences_.empty(); }
+  int32_t num_running() const { return static_cast<int32_t>(running_.size()); }
+  int32_t num_waiting() const { return static_cast<int32_t>(waiting_.size()); }
+  const Counters& counters() const { return counters_; }
+
+  // Aborts the program when an invariant is broken: page and slot counts against what sequences hold. O(sequences).
+  void check_invariants() const;
+
+ private:
+  using Queue = std::set<Sequence*, RunsBefore>;
+
+  void add(Request request);
+  std::vector<Sequence*> running_with_pages();
+  bool can_admit(const Sequence& seq) const;
+  void start(Sequence& seq);
+  void preempt(Sequence& seq);
+  SeqStep make_row(const Sequence& seq, int32_t num_tokens) const;
+  std::optional<RequestOutput> commit_row(const SeqStep& row, RowResult result);
+  RequestOutput finish(Sequence& seq, RequestOutput last, Finish reason);  // seq is gone afterwards
+  Sequence& sequence(SeqId id);
+
+  EngineConfig config_;
+  CacheManager& cache_;
+  std::unordered_map<SeqId, std::unique_ptr<Sequence>> sequences_;
+  std::unordered_map<RequestId, SeqId> by_request_;
+  Queue running_, waiting_;              // every sequence is in exactly one, as its status says
+  uint64_t num_added_ = 0, num_plans_ = 0;
+  bool prompt_got_nothing_ = false;      // in the last plan, for want of budget
+  Counters counters_;
+};
+
+// Throws Error(kInternal) when a result does not fit its plan: an executor may be a remote program.
+void check_result(const StepPlan& plan, const StepResult& result);
+
+}  // namespace weir
