@@ -1,8 +1,9 @@
-# weir_module(name DEPENDS …): the library weir_<name> from weir/<name>/**.cpp and, when tests/<name>/ has sources, the gtest
-# program test_<name>. A dependency that names another module means its library; anything else is passed to the linker as it is.
+# weir_module(name DEPENDS … [GENERATED file …]): the library weir_<name> from weir/<name>/**.cpp and from sources that the build
+# writes and, when tests/<name>/ has sources, the gtest program test_<name>. A dependency that names another module means its
+# library; anything else is passed to the linker as it is.
 # Files named *_avx2.cpp and *_avx512.cpp are compiled for that instruction set alone; the rest of the program stays portable.
 function(weir_module name)
-  cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "DEPENDS;GENERATED" ${ARGN})
   set(links)
   foreach(dependency ${ARG_DEPENDS})
     if(TARGET weir_${dependency})
@@ -14,6 +15,7 @@ function(weir_module name)
 
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/weir/${name}/*.cpp)
   list(FILTER sources EXCLUDE REGEX "/apps/main\\.cpp$")
+  list(APPEND sources ${ARG_GENERATED})
   if(sources)
     add_library(weir_${name} STATIC ${sources})
     target_include_directories(weir_${name} PUBLIC ${CMAKE_SOURCE_DIR})

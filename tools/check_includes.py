@@ -26,7 +26,7 @@ def read_table(text):
     names = {name for name, _ in lines}
     for name, depends in lines:
         reachable[name] = {name}
-        for dependency in depends.split():
+        for dependency in depends.split("GENERATED")[0].split():
             if dependency in reachable:
                 reachable[name] |= reachable[dependency]
             elif dependency in names:
