@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""Write weir/text/unicode_tables.{h,cpp}: character classes and NFC data as Hugging Face `tokenizers` knows them.
+
+    pip install unicodedata2==16.0.0 tokenizers==0.23.3
+    python tools/unicode/generate.py
+
+Two Unicode versions meet in `tokenizers`: its regular expressions use the classes of Unicode 16, its NFC those of Unicode 9 (a
+character added later is never reordered, decomposed or composed). Normalisation data of assigned characters may not change between
+versions, so the older data are the newer ones without the newer characters; which ones those are is asked of `tokenizers` itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import tokenizers
+import unicodedata2 as ucd
+from tokenizers import Regex, normalizers, pre_tokenizers
+
+UNICODE, TOKENIZERS = "16.0.0", "0.23.3"
+CLASSES = {"L": 1, "M": 2, "N": 3}  # the values of CharClass in the header
+SPACE, NEEDS_NFC = 4, 8
+HANGUL_VOWELS_AND_TAILS = {*range(0x1161, 0x1176), *range(0x11A8, 0x11C3)}
+HANGUL_SYLLABLES = range(0xAC00, 0xD7A4)
+CODE_POINTS = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+
+
+def spaces() -> set[int]:
+    """What \\s means in the regular expressions of tokenizers."""
+    split = pre_tokenizers.Split(Regex(r"\s"), "isolated")
+    return {c for c in CODE_POINTS if len(split.pre_tokenize_str(f"x{chr(c)}x")) > 1}
+
+
+def combining_classes() -> dict[int, int]:
+    """Code point -> canonical combining class, without the marks that the NFC of tokenizers does not reorder."""
+    nfc, known = normalizers.NFC(), {}
+    for c in CODE_POINTS:
+        if ucd.combining(chr(c)):
+            tests = (f"q\u0345{chr(c)}", f"q{chr(c)}\u0334")  # U+0345 has the highest class, U+0334 the lowest
+            if all(nfc.normalize_str(t) == ucd.normalize("NFC", t) for t in tests):
+                known[c] = ucd.combining(chr(c))
+    return known
+
+
+def decompositions() -> dict[int, tuple[int, int]]:
+    """Code point -> its canonical pair (second 0 for a singleton), without the pairs that tokenizers does not compose; Hangul is computed."""
+    nfc, known = normalizers.NFC(), {}
+    for c in CODE_POINTS:
+        field = ucd.decomposition(chr(c))
+        if field and not field.startswith("<") and c not in HANGUL_SYLLABLES:
+            apart = ucd.normalize("NFD", chr(c))
+            if nfc.normalize_str(apart) == ucd.normalize("NFC", apart):
+                first, *second = (int(x, 16) for x in field.split())
+                known[c] = (first, second[0] if second else 0)
+    return known
+
+
+def two_stage(values: list[int]) -> tuple[int, list[int], list[int]]:
+    """(shift, stage1, stage2) with values[c] == stage2[stage1[c >> shift] << shift | c & mask], the smallest with byte entries."""
+    best = None
+    for shift in range(5, 10):
+        blocks, stage1 = {}, []
+        for start in range(0, len(values), 1 << shift):
+            block = tuple(values[start:start + (1 << shift)])
+            stage1.append(blocks.setdefault(block, len(blocks)))
+        if len(blocks) <= 256:
+            size = len(stage1) + (len(blocks) << shift)
+            if best is None or size < best[0]:
+                best = (size, shift, stage1, [v for block in blocks for v in block])
+    return best[1:]
+
+
+def array(kind: str, name: str, items: list[str]) -> str:
+    lines, line = [], " "
+    for item in items:
+        if len(line) + len(item) + 2 > 138:
+            lines.append(line)
+            line = " "
+        line += f" {item},"
+    return f"const {kind} {name}[{len(items)}] = {{\n" + "\n".join([*lines, line]) + "\n};\n"
+
+
+def main() -> None:
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("--out", type=Path, default=Path(__file__).resolve().parents[2] / "weir/text")
+    args = ap.parse_args()
+    assert ucd.unidata_version == UNICODE and tokenizers.__version__ == TOKENIZERS, (ucd.unidata_version, tokenizers.__version__)
+
+    ccc, pairs = combining_classes(), decompositions()
+    compositions = {pair: c for c, pair in pairs.items() if ucd.normalize("NFC", chr(c)) == chr(c) and pair[1]}
+    unstable = {c for c in pairs if ucd.normalize("NFC", chr(c)) != chr(c)}
+    attention = {*ccc, *unstable, *HANGUL_VOWELS_AND_TAILS, *(second for _, second in compositions)}
+
+    white, properties = spaces(), [0] * 0x110000
+    for c in CODE_POINTS:
+        kind = SPACE if c in white else CLASSES.get(ucd.category(chr(c))[0], 0)
+        properties[c] = kind | (NEEDS_NFC if c in attention else 0)
+    property_shift, property1, property2 = two_stage(properties)
+    ccc_shift, ccc1, ccc2 = two_stage([ccc.get(c, 0) for c in range(0x110000)])
+    decomposed = [f"{{{c:#x}, {a:#x}, {b:#x}}}" for c, (a, b) in sorted(pairs.items())]
+    composed = [f"{{{a:#x}, {b:#x}, {c:#x}}}" for (a, b), c in sorted(compositions.items())]
+
+    note = f"// Generated by tools/unicode/generate.py from unicodedata2 {UNICODE} and tokenizers {TOKENIZERS}: do not edit.\n"
+    (args.out / "unicode_tables.h").write_text(note + f"""#pragma once
+
+#include <cstdint>
+
+namespace weir::unicode {{
+
+// property(c): the CharClass (unicode.h) in the low 3 bits; bit 3 is set when c may change under NFC or make its neighbours change.
+constexpr int kPropertyShift = {property_shift};
+extern const uint8_t kPropertyBlock[{len(property1)}];
+extern const uint8_t kProperty[{len(property2)}];
+
+// Canonical combining class.
+constexpr int kCombiningShift = {ccc_shift};
+extern const uint8_t kCombiningBlock[{len(ccc1)}];
+extern const uint8_t kCombining[{len(ccc2)}];
+
+struct Decomposition {{
+  char32_t code, first, second;   // second is 0 when the decomposition is one character
+}};
+struct Composition {{
+  char32_t first, second, code;
+}};
+extern const Decomposition kDecompositions[{len(decomposed)}];   // one step; sorted by code
+extern const Composition kCompositions[{len(composed)}];      // sorted by first, then second
+
+}}  // namespace weir::unicode
+""")
+    (args.out / "unicode_tables.cpp").write_text(note + """// clang-format off
+#include "weir/text/unicode_tables.h"
+
+namespace weir::unicode {
+
+""" + "\n".join([
+        array("uint8_t", "kPropertyBlock", [str(v) for v in property1]), array("uint8_t", "kProperty", [str(v) for v in property2]),
+        array("uint8_t", "kCombiningBlock", [str(v) for v in ccc1]), array("uint8_t", "kCombining", [str(v) for v in ccc2]),
+        array("Decomposition", "kDecompositions", decomposed), array("Composition", "kCompositions", composed),
+    ]) + "\n}  // namespace weir::unicode\n")
+    print(f"{len(pairs)} decompositions, {len(compositions)} compositions, {len(ccc)} combining, tables "
+          f"{len(property1) + len(property2)} + {len(ccc1) + len(ccc2)} bytes")
+
+
+if __name__ == "__main__":
+    main()
