@@ -15,6 +15,10 @@ class PackedMatrix {
   PackedMatrix() = default;
   PackedMatrix(int64_t n, int64_t k, DType type);   // type: kBF16 or kF32. Zero until packed.
 
+  // `count` matrices in one allocation: the experts of a layer, each too small to get 2 MiB pages of its own. Reading them from
+  // 4 KiB pages stops the hardware prefetcher at every page.
+  static std::vector<PackedMatrix> many(int64_t count, int64_t n, int64_t k, DType type);
+
   // Rows [row, row + source.dim(0)) := source [m, k] of F32, BF16 or F16, converted to type(). Threads of `pool` share the work;
   // source may be a read-only file mapping and is read once, in order.
   void pack_rows(ThreadPool& pool, int64_t row, const Tensor& source);

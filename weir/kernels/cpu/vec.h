@@ -2,7 +2,12 @@
 // the intrinsics and this file; everything here is static, so no copy made for a newer CPU can be the one the linker keeps.
 #pragma once
 
+// g++ 12 takes its own "undefined" operand of the unmasked AVX-512 intrinsics for an uninitialised variable (GCC bug 105593).
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #include <immintrin.h>
+#pragma GCC diagnostic pop
 
 #include <cstdint>
 

@@ -1,0 +1,49 @@
+// Kernels of matrix products with packed weights; ops/linear_cpu.h builds linear(), linear_add() and experts_add() from them.
+// Everything is made of 4-byte *steps* of the summation index k: a pair (2s, 2s + 1) of BF16, or one F32. Odd k is padded with zero.
+//
+//   tile   16 output columns (weight rows) of a packed matrix: [steps][16]
+//   panel  up to 12 input rows that are multiplied together, a *group*: [steps][rows]
+//
+// One output element is always the sum over s = 0, 1, … in that order in one accumulator, whatever the size of the group and whichever
+// columns share the call. So its bits depend on its row, its column and the instruction set alone.
+// All kernels are single-threaded, allocate nothing and touch nothing outside the ranges named here.
+#pragma once
+
+#include <cstdint>
+
+namespace weir::cpu {
+
+enum class Isa : uint8_t;
+
+constexpr int kTileColumns = 16;
+constexpr int kGroupRows = 12;
+
+// Kernels that depend on the type of the weights.
+struct ProductKernels {
+  // panel := rows x[r · stride … + k), r < rows <= 12, rounded to the weights' type (nearest even).
+  void (*pack_panel)(const float* x, int64_t stride, int rows, int64_t k, uint32_t* panel);
+
+  // y[r, c] (= or +=) Σ_s panel[s, r] · tile[s, c] for r < rows <= 12 and c < columns <= 32; columns 16 … 31 are those of tile1.
+  // Both tiles are read whole; tile1 may be tile0 when columns <= 16.
+  void (*multiply)(const uint32_t* panel, const uint32_t* tile0, const uint32_t* tile1, int64_t steps, int rows, float* y, int64_t y_stride,
+                   int columns, bool add);
+
+  // panel := silu(gate[r, c]) · up[r, c] for c < columns <= 16, rounded as pack_panel does; gate and up have rows of `stride`.
+  // Writes whole steps, the last one padded with zero.
+  void (*silu_mul_panel)(const float* gate, const float* up, int64_t stride, int rows, int columns, uint32_t* panel);
+};
+
+struct LinearKernels {
+  ProductKernels bf16, f32;
+  // panel[s, r] := row[r][s]: a panel of rows that pack_panel converted one by one.
+  void (*gather_panel)(const uint32_t* const* row, int rows, int64_t steps, uint32_t* panel);
+  // y[c] += Σ_i weight[i] · row[i][c], summed in the order of i from 0 and then added to y.
+  void (*add_weighted)(const float* const* row, const float* weight, int64_t count, int64_t columns, float* y);
+};
+
+extern const LinearKernels kLinearScalar, kLinearAvx2, kLinearAvx512;
+
+const LinearKernels& linear_kernels(Isa isa);
+const LinearKernels& linear_kernels();   // of active_isa()
+
+}  // namespace weir::cpu

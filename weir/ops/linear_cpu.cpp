@@ -1,0 +1,71 @@
+#include "weir/ops/linear_cpu.h"
+
+#include <algorithm>
+
+namespace weir::ops {
+namespace {
+
+// Below this many elements one thread packs the input alone, faster than a barrier.
+constexpr int64_t kPackAlone = 16 * 1024;
+// Below this many multiply-adds waking the other threads costs more than they bring.
+constexpr int64_t kMultiplyAlone = 32 * 1024;
+// Groups of rows that are multiplied with a pair of tiles before moving to the next pair: their panels should stay in the caches.
+constexpr int64_t kBlockGroups = 32;
+
+// Blocks of rows: as few as the caches allow, more when there are not enough tiles to occupy all threads.
+int64_t num_blocks(int64_t groups, int64_t tiles, int threads) {
+  int64_t blocks = ceil_div(groups, kBlockGroups);
+  while (threads > 1 && blocks * tiles < int64_t{8} * threads && 2 * blocks <= groups) blocks *= 2;
+  return blocks;
+}
+
+}  // namespace
+
+void linear_cpu(const LinearKernels& kernels, Context& ctx, const Tensor& x, const PackedMatrix& w, Tensor& y, bool add) {
+  const int64_t rows = x.dim(0), n = w.n(), k = w.k();
+  if (rows == 0 || n == 0) return;
+  const ProductKernels& product = product_kernels(kernels, w.dtype());
+  const int64_t steps = num_steps(k, w.dtype()), tiles = num_tiles(n);
+  const Groups groups(rows);
+  const Arena::Scope scope(ctx.arena);
+  auto* panels = static_cast<uint32_t*>(ctx.arena.bytes(static_cast<size_t>(rows * steps) * sizeof(uint32_t)));
+
+  const auto pack = [&](int64_t first, int64_t last) {
+    for (int64_t g = first; g < last; ++g)
+      product.pack_panel(x.data<float>() + groups.begin(g) * x.row_stride(), x.row_stride(), groups.size(g), k, panels + groups.begin(g) * steps);
+  };
+  const bool alone = rows * n * k <= kMultiplyAlone;
+  const int threads = alone ? 1 : ctx.pool.size();
+  const int64_t blocks = num_blocks(groups.count, tiles, threads);
+  // Threads own contiguous runs of tiles, so each reads its weights as one stream. Runs of pairs, unless that would idle a thread.
+  const int64_t unit = tiles >= int64_t{4} * threads ? 2 : 1, units = ceil_div(tiles, unit);
+  const auto multiply = [&](int thread) {
+    const int64_t first = blocks * units * thread / threads, last = blocks * units * (thread + 1) / threads;
+    for (int64_t item = first; item < last;) {
+      const int64_t block = item / units, end = std::min(last, (block + 1) * units);
+      const int64_t tile_end = std::min(tiles, (end - block * units) * unit);
+      for (int64_t t = (item - block * units) * unit; t < tile_end; t += 2) {
+        const bool both = t + 1 < tile_end;
+        const int columns = static_cast<int>(std::min<int64_t>(n - t * kTileColumns, both ? 2 * kTileColumns : kTileColumns));
+        const uint32_t *tile0 = tile(w, t), *tile1 = both ? tile(w, t + 1) : tile0;
+        for (int64_t g = groups.count * block / blocks; g < groups.count * (block + 1) / blocks; ++g)
+          product.multiply(panels + groups.begin(g) * steps, tile0, tile1, steps, groups.size(g),
+                           y.data<float>() + groups.begin(g) * y.row_stride() + t * kTileColumns, y.row_stride(), columns, add);
+      }
+      item = end;
+    }
+  };
+
+  const bool pack_alone = alone || rows * k <= kPackAlone;
+  if (pack_alone) pack(0, groups.count);
+  if (alone) return multiply(0);
+  ctx.pool.run([&](int thread) {
+    if (!pack_alone) {
+      pack(groups.count * thread / threads, groups.count * (thread + 1) / threads);
+      ctx.pool.barrier();
+    }
+    multiply(thread);
+  });
+}
+
+}  // namespace weir::ops

@@ -1,0 +1,127 @@
+#include <algorithm>
+#include <cstring>
+
+#include "weir/ops/linear_cpu.h"
+
+namespace weir::ops {
+namespace {
+
+Shape storage_shape(int64_t n, int64_t k, DType type) { return {num_tiles(n), num_steps(k, type), kTileColumns, 4 / element_size(type)}; }
+
+// A file mapping has no alignment.
+template <class T>
+T load(const std::byte* p) {
+  T value;
+  std::memcpy(&value, p, sizeof(value));
+  return value;
+}
+
+float to_f32(const std::byte* p, DType type) {
+  switch (type) {
+    case DType::kBF16: return bf16_to_f32(load<uint16_t>(p));
+    case DType::kF16: return f16_to_f32(load<uint16_t>(p));
+    default: return load<float>(p);
+  }
+}
+
+// One row's elements [k, k + count) as steps of the packed type.
+void convert(const std::byte* source, DType from, DType to, int64_t count, uint32_t* steps) {
+  if (from == to) {
+    if (to == DType::kBF16 && count % 2 != 0) steps[count / 2] = 0;
+    std::memcpy(steps, source, static_cast<size_t>(count * element_size(from)));
+    return;
+  }
+  const int64_t size = element_size(from);
+  if (to == DType::kF32) {
+    for (int64_t i = 0; i < count; ++i) steps[i] = std::bit_cast<uint32_t>(to_f32(source + i * size, from));
+    return;
+  }
+  for (int64_t i = 0; i < count; i += 2) {
+    const uint32_t first = f32_to_bf16(to_f32(source + i * size, from));
+    const uint32_t second = i + 1 < count ? f32_to_bf16(to_f32(source + (i + 1) * size, from)) : 0;
+    steps[i / 2] = first | (second << 16);
+  }
+}
+
+struct Packing {
+  uint32_t* storage;
+  int64_t steps, k;
+  DType type;
+  const std::byte* source;
+  DType source_type;
+  int64_t source_stride;   // bytes
+  int64_t row;             // of the matrix, where source row 0 goes
+
+  // Source rows [begin, end), all of one tile. A block of 16 rows x 64 steps is converted in L1 and then transposed: reading a column
+  // of rows that lie a power of two apart would throw each line out of L1 before its next element is wanted.
+  void pack(int64_t begin, int64_t end) const {
+    constexpr int64_t kBlock = 64;
+    uint32_t block[kTileColumns][kBlock];
+    const int64_t column = (row + begin) % kTileColumns, per_step = 4 / element_size(type);
+    uint32_t* tile = storage + (row + begin) / kTileColumns * steps * kTileColumns + column;
+    for (int64_t s = 0; s < steps; s += kBlock) {
+      const int64_t count = std::min(kBlock, steps - s), elements = std::min(count * per_step, k - s * per_step);
+      for (int64_t r = begin; r < end; ++r)
+        convert(source + r * source_stride + s * per_step * element_size(source_type), source_type, type, elements, block[r - begin]);
+      for (int64_t i = 0; i < count; ++i)
+        for (int64_t r = 0; r < end - begin; ++r) tile[(s + i) * kTileColumns + r] = block[r][i];
+    }
+  }
+};
+
+Packing prepare(const PackedMatrix& matrix, Tensor storage, int64_t row, const Tensor& source) {
+  WEIR_CHECK(source.rank() == 2 && source.dim(1) == matrix.k() && row >= 0 && row + source.dim(0) <= matrix.n(), "rows ",
+             source.shape().str(), " at row ", row, " of [", matrix.n(), ", ", matrix.k(), "]");
+  const DType from = source.dtype();
+  WEIR_CHECK(from == DType::kF32 || from == DType::kBF16 || from == DType::kF16, "cannot pack ", name(from));
+  return {static_cast<uint32_t*>(storage.raw()), num_steps(matrix.k(), matrix.dtype()), matrix.k(), matrix.dtype(),
+          static_cast<const std::byte*>(source.raw()), from, source.row_stride() * element_size(from), row};
+}
+
+}  // namespace
+
+PackedMatrix::PackedMatrix(int64_t n, int64_t k, DType type) : n_(n), k_(k), type_(type) {
+  WEIR_CHECK(type == DType::kBF16 || type == DType::kF32, "cannot hold ", name(type));
+  WEIR_CHECK(n >= 0 && k >= 0, "[", n, ", ", k, "]");
+  storage_ = Tensor::zeros(storage_shape(n, k, type), type);
+}
+
+std::vector<PackedMatrix> PackedMatrix::many(int64_t count, int64_t n, int64_t k, DType type) {
+  WEIR_CHECK(count >= 0, count);
+  std::vector<PackedMatrix> out;
+  if (count == 0) return out;
+  const PackedMatrix all(count * num_tiles(n) * kTileColumns, k, type);
+  out.resize(static_cast<size_t>(count));
+  for (int64_t i = 0; i < count; ++i) {
+    PackedMatrix& matrix = out[static_cast<size_t>(i)];
+    matrix.n_ = n;
+    matrix.k_ = k;
+    matrix.type_ = type;
+    matrix.storage_ = all.storage_.rows(i * num_tiles(n), (i + 1) * num_tiles(n));
+  }
+  return out;
+}
+
+int64_t PackedMatrix::packed_bytes(int64_t n, int64_t k, DType type) { return storage_shape(n, k, type).numel() * element_size(type); }
+
+void PackedMatrix::pack_rows(ThreadPool& pool, int64_t row, const Tensor& source) {
+  const Packing packing = prepare(*this, storage_, row, source);
+  const int64_t first = row / kTileColumns, tiles = ceil_div(row + source.dim(0), kTileColumns) - first;
+  // At least 1 MiB of weights per thread: less is done before another thread wakes up.
+  const int64_t tile_bytes = std::max<int64_t>(1, packing.steps * kTileColumns * 4);
+  pool.parallel_for(tiles, std::max<int64_t>(1, (1 << 20) / tile_bytes), [&](int64_t begin, int64_t end, int) {
+    for (int64_t t = first + begin; t < first + end; ++t)
+      packing.pack(std::max<int64_t>(0, t * kTileColumns - row), std::min(source.dim(0), (t + 1) * kTileColumns - row));
+  });
+}
+
+void PackedMatrix::pack_rows(int64_t row, const Tensor& source) {
+  const Packing packing = prepare(*this, storage_, row, source);
+  for (int64_t begin = 0; begin < source.dim(0);) {
+    const int64_t end = std::min(source.dim(0), begin + kTileColumns - (row + begin) % kTileColumns);
+    packing.pack(begin, end);
+    begin = end;
+  }
+}
+
+}  // namespace weir::ops
