@@ -8,7 +8,7 @@
 namespace weir {
 
 constexpr int32_t kPageTokens = 16;    // tokens per attention page
-constexpr int32_t kChunkAlign = 64;    // unfinished prompt chunks end at multiples of this, so that chunking never changes a bit
+constexpr int32_t kChunkAlign = 64;    // unfinished prompt chunks end at multiples of this where possible: whole blocks are faster
 
 struct CacheConfig {
   int32_t num_pages = 0;

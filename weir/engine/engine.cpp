@@ -37,7 +37,11 @@ struct Engine::Impl {
   };
 
   Impl(EngineConfig engine_config, std::unique_ptr<Executor> ranks)
-      : config(std::move(engine_config)), executor(std::move(ranks)), cache(config.cache), scheduler(config, cache), activity(Clock::now()) {
+      : config(std::move(engine_config)),
+        executor(std::move(ranks)),
+        cache(config.cache),
+        scheduler(config, cache),
+        activity(Clock::now()) {
     WEIR_CHECK(executor);
     now.max_num_seqs = config.scheduler.max_num_seqs;
     now.pages_total = cache.pages_total();

@@ -16,16 +16,14 @@ bool RunsBefore::operator()(const Sequence* a, const Sequence* b) const {
   return index(a->id) < index(b->id);
 }
 
-int32_t chunk_align(const SchedulerConfig& config) { return config.max_num_batched_tokens < kChunkAlign ? 1 : kChunkAlign; }
-
-int32_t chunk_tokens(const Sequence& seq, int32_t budget, const SchedulerConfig& config) {
-  const int32_t align = chunk_align(config);
+int32_t chunk_tokens(const Sequence& seq, int32_t budget, bool may_split_block, const SchedulerConfig& config) {
   const int32_t wanted = seq.num_pending();
   int32_t count = std::min(wanted, budget);
-  if (config.long_prefill_token_threshold > 0) count = std::min(count, std::max(config.long_prefill_token_threshold, align));
+  if (config.long_prefill_token_threshold > 0) count = std::min(count, std::max(config.long_prefill_token_threshold, kChunkAlign));
   if (count == wanted) return count;
-  const int32_t end = (seq.num_computed + count) / align * align;
-  return std::max(0, end - seq.num_computed);
+  const int32_t aligned = (seq.num_computed + count) / kChunkAlign * kChunkAlign - seq.num_computed;
+  if (aligned > 0) return aligned;
+  return may_split_block ? count : 0;
 }
 
 int32_t pages_to_admit(const Sequence& seq, int32_t num_running) {
@@ -68,8 +66,9 @@ void check_request(const Request& request, const EngineConfig& config) {
   if (!request.prompt_only && output < 1) fail(ErrorCode::kInvalidArgument, "max_tokens must be at least 1, got ", output);
   const int64_t limit = config.scheduler.max_model_len;
   if (prompt + std::min<int64_t>(output, 1) > limit) {
-    fail(ErrorCode::kInvalidArgument, "the prompt has ", prompt, " tokens", request.prompt_only ? "" : " and at least 1 output token is asked for",
-         ", but the model's context length is ", limit, " tokens (--max-model-len)");
+    fail(ErrorCode::kInvalidArgument, "the prompt has ", prompt, " tokens",
+         request.prompt_only ? "" : " and at least 1 output token is asked for", ", but the model's context length is ", limit,
+         " tokens (--max-model-len)");
   }
   // The token sampled last is never computed.
   const int64_t computed = request.prompt_only ? prompt : std::min(prompt + output, limit) - 1;

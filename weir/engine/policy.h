@@ -15,13 +15,11 @@ struct RunsBefore {
   bool operator()(const Sequence* a, const Sequence* b) const;
 };
 
-// What the ends of unfinished chunks are multiples of: kChunkAlign, or 1 where a whole step's budget could not reach one.
-int32_t chunk_align(const SchedulerConfig& config);
-
-// Tokens a sequence gets in a step that has `budget` tokens left. All it wants if possible; an unfinished chunk ends at a multiple
-// of chunk_align, so that chunking never changes a bit of the result; 0 when the budget cannot reach one. A
-// long_prefill_token_threshold below chunk_align counts as chunk_align: it must not stop a prompt altogether.
-int32_t chunk_tokens(const Sequence& seq, int32_t budget, const SchedulerConfig& config);
+// Tokens a sequence gets in a step that has `budget` tokens left: all it wants if possible. An unfinished chunk ends at a multiple of
+// kChunkAlign, so that the delta net computes whole blocks (a matter of speed, not of bits). Where the budget cannot reach one it is
+// 0, and the sequence waits for a step with more room, unless may_split_block. A long_prefill_token_threshold below kChunkAlign
+// counts as kChunkAlign.
+int32_t chunk_tokens(const Sequence& seq, int32_t budget, bool may_split_block, const SchedulerConfig& config);
 
 // Pages that must be free to admit `seq` beside num_running others: those of all its tokens and of the next one, and one for each
 // of the others, which will want it within 16 steps. Without that reserve a sequence is admitted only to be preempted at once.

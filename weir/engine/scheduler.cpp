@@ -60,7 +60,8 @@ void Scheduler::add(Request request) {
 StepPlan Scheduler::plan() {
   const int64_t preemptions_before = counters_.preemptions;
   std::vector<Sequence*> ready = running_with_pages();
-  // Decodes come before prompt chunks, so that a long prompt does not stall the streams.
+  // Decodes come before prompt chunks, so that a long prompt does not stall the streams. Since no more sequences run than the budget
+  // has tokens (most_running), decodes never take all of it from a running prompt.
   const auto prompts = std::stable_partition(ready.begin(), ready.end(), [](const Sequence* seq) { return seq->num_pending() == 1; });
 
   StepPlan plan{StepId{num_plans_++}, {}};
@@ -69,33 +70,23 @@ StepPlan Scheduler::plan() {
     plan.rows.push_back(make_row(seq, num_tokens));
     budget -= num_tokens;
   };
+  for (auto decode = ready.begin(); decode != prompts; ++decode) give(**decode, 1);
 
-  // When decodes left too little for an aligned chunk, one is kept for the prompts of the next step: they take turns.
-  const bool prompts_turn = std::exchange(prompt_got_nothing_, false);
-  const int32_t kept = prompts_turn ? chunk_align(config_.scheduler) : 0;
-  auto decode = ready.begin();
-  for (; decode != prompts && budget > kept; ++decode) give(**decode, 1);
-
-  const auto give_chunk = [&](Sequence& seq) {
-    const int32_t num_tokens = chunk_tokens(seq, budget, config_.scheduler);
-    if (num_tokens > 0) give(seq, num_tokens);
-    else prompt_got_nothing_ = !prompts_turn;
-    return num_tokens > 0;
-  };
-  for (auto prompt = prompts; prompt != ready.end(); ++prompt) give_chunk(**prompt);
+  // The first prompt takes what there is, so that it always gets on; the others wait for room for a whole block.
+  bool is_first = true;
+  for (auto prompt = prompts; prompt != ready.end(); ++prompt) {
+    const int32_t num_tokens = chunk_tokens(**prompt, budget, std::exchange(is_first, false), config_.scheduler);
+    if (num_tokens > 0) give(**prompt, num_tokens);
+  }
 
   // Whoever was preempted in this step would only be let in to be preempted again.
   while (counters_.preemptions == preemptions_before && !waiting_.empty() && can_admit(**waiting_.begin())) {
     Sequence& seq = **waiting_.begin();
-    if (chunk_tokens(seq, budget, config_.scheduler) == 0) {
-      prompt_got_nothing_ = !prompts_turn;
-      break;
-    }
+    const int32_t num_tokens = chunk_tokens(seq, budget, std::exchange(is_first, false), config_.scheduler);
+    if (num_tokens == 0) break;
     start(seq);
-    give_chunk(seq);
+    give(seq, num_tokens);
   }
-
-  for (; decode != prompts && budget > 0; ++decode) give(**decode, 1);  // what was kept and not needed
   WEIR_CHECK(!plan.rows.empty() || idle(), running_.size(), " running, ", waiting_.size(), " waiting");
   return plan;
 }
@@ -246,7 +237,8 @@ void Scheduler::check_invariants() const {
   for (const Sequence* seq : running_) {
     const int32_t held = static_cast<int32_t>(seq->cache.pages.size());
     WEIR_CHECK(seq->status == SeqStatus::kRunning && seq->cache.slot && seq->num_pending() > 0, "sequence ", index(seq->id));
-    WEIR_CHECK(held >= pages_for(seq->num_tokens() - 1) && held <= pages_for(seq->num_tokens()), "sequence ", index(seq->id), " holds ", held);
+    WEIR_CHECK(held == pages_for(seq->num_tokens()) || held == pages_for(seq->num_tokens() - 1), "sequence ", index(seq->id), " holds ",
+               held, " pages for ", seq->num_tokens(), " tokens");
     pages += held;
   }
   for (const Sequence* seq : waiting_) {

@@ -3,8 +3,8 @@
 // prompts, chunks of long ones, single decode tokens and recomputation after preemption all follow from it.
 //
 // Invariants: a running sequence holds one slot and the pages of all its tokens but the one sampled last, a waiting one holds
-// nothing; the first running sequence in RunsBefore order is never preempted and is in at least every second plan; every added
-// request gets exactly one output with `finish`.
+// nothing; the first running sequence in RunsBefore order is never preempted and is in every plan; every added request gets exactly
+// one output with `finish`.
 // Engine thread only. Knows requests, plans and ids; no clock, no queue, no executor.
 #pragma once
 
@@ -83,7 +83,6 @@ class Scheduler {
   std::unordered_map<RequestId, SeqId> by_request_;
   Queue running_, waiting_;              // every sequence is in exactly one, as its status says
   uint64_t num_added_ = 0, num_plans_ = 0;
-  bool prompt_got_nothing_ = false;      // in the last plan, for want of budget
   Counters counters_;
 };
 

@@ -1,0 +1,150 @@
+#include "tests/engine/fake_executor.h"
+
+#include <algorithm>
+#include <set>
+
+#include "weir/base/check.h"
+
+namespace weir::testing {
+namespace {
+
+constexpr uint64_t kEmptyPrefix = 0x243f6a8885a308d3u;
+
+uint64_t mix(uint64_t digest, uint64_t value) {
+  digest = (digest ^ value) * 0x9e3779b97f4a7c15u;
+  return digest ^ (digest >> 29);
+}
+
+bool is_stop(Token token, const SamplingParams& params, const EngineConfig& config) {
+  const auto in = [token](const std::vector<Token>& ids) { return std::find(ids.begin(), ids.end(), token) != ids.end(); };
+  return in(params.stop_token_ids) || (!params.ignore_eos && in(config.eos_token_ids));
+}
+
+// Greedy depends on the prefix alone, a draw on seed and output index too; stop ids are masked while they may not end the answer.
+Token draw(uint64_t prefix, const Sampling& sample, const EngineConfig& config) {
+  if (sample.params->temperature > 0) prefix = mix(mix(prefix, sample.seed), static_cast<uint64_t>(sample.output_index));
+  auto token = static_cast<Token>(mix(prefix, 7) % kFakeVocab);
+  while (!sample.may_stop && is_stop(token, *sample.params, config)) token = (token + 1) % kFakeVocab;
+  return token;
+}
+
+PositionLogprobs logprobs_of(uint64_t prefix, Token token, int32_t count) {
+  PositionLogprobs out{{token, -static_cast<float>(mix(prefix, static_cast<uint64_t>(token)) % 1000) / 100, 1}};
+  for (int32_t i = 0; i < count; ++i) out.push_back({static_cast<Token>(mix(prefix, 100 + i) % kFakeVocab), -1.0f, i + 1});
+  return out;
+}
+
+bool needs_history(const SamplingParams& p) {
+  return p.presence_penalty != 0 || p.frequency_penalty != 0 || p.repetition_penalty != 1 || !p.bad_words.empty();
+}
+
+}  // namespace
+
+Expected expected_answer(const Request& request, const EngineConfig& config) {
+  Expected out;
+  const SamplingParams& params = *request.sampling;
+  uint64_t prefix = kEmptyPrefix;
+  for (size_t i = 0; i < request.prompt.size(); ++i) {
+    if (i > 0 && params.prompt_logprobs) out.prompt_logprobs.push_back(logprobs_of(prefix, request.prompt[i], *params.prompt_logprobs));
+    prefix = mix(prefix, static_cast<uint64_t>(request.prompt[i]));
+  }
+  out.reason = FinishReason::kLength;
+  if (request.prompt_only) return out;
+  Sampling sample;
+  sample.params = request.sampling;
+  sample.seed = params.seed.value_or(0);
+  const auto length = static_cast<int32_t>(request.prompt.size());
+  for (int32_t i = 0; i < params.max_tokens && length + i < config.scheduler.max_model_len; ++i) {
+    sample.output_index = i;
+    sample.may_stop = i >= params.min_tokens;
+    const Token token = draw(prefix, sample, config);
+    if (params.logprobs) out.logprobs.push_back(logprobs_of(prefix, token, *params.logprobs));
+    out.tokens.push_back(token);
+    if (sample.may_stop && is_stop(token, params, config)) {
+      out.reason = FinishReason::kStop;
+      break;
+    }
+    prefix = mix(prefix, static_cast<uint64_t>(token));
+  }
+  return out;
+}
+
+FakeExecutor::FakeExecutor(EngineConfig config)
+    : config_(std::move(config)),
+      pages_(static_cast<size_t>(config_.cache.num_pages), std::vector<Token>(kPageTokens, -1)),
+      slots_(static_cast<size_t>(config_.cache.num_slots)) {}
+
+StepResult FakeExecutor::run(const StepPlan& plan) {
+  check_plan(plan);
+  if (before_step) before_step(plan);
+  StepResult result{plan.id, {}};
+  for (const SeqStep& row : plan.rows) {
+    result.rows.push_back(run_row(row));
+    if (row_error) result.rows.back().error = row_error(row);
+  }
+  return result;
+}
+
+// What holds for a plan as a whole.
+void FakeExecutor::check_plan(const StepPlan& plan) const {
+  WEIR_CHECK(!plan.rows.empty(), "an empty plan");
+  int64_t num_tokens = 0;
+  std::set<SeqId> seqs;
+  std::set<PageId> pages;
+  std::set<SlotId> slots;
+  for (const SeqStep& row : plan.rows) {
+    num_tokens += static_cast<int64_t>(row.tokens.size());
+    WEIR_CHECK(seqs.insert(row.seq).second, "sequence ", index(row.seq), " has two rows");
+    WEIR_CHECK(row.state_write.size() == 1 && slots.insert(row.state_write[0]).second, "slot of sequence ", index(row.seq));
+    for (const PageId page : row.pages) WEIR_CHECK(pages.insert(page).second, "page ", index(page), " is in the plan twice");
+    const int32_t end = row.start + static_cast<int32_t>(row.tokens.size());
+    WEIR_CHECK(static_cast<int32_t>(row.pages.size()) == (end + kPageTokens - 1) / kPageTokens, "pages of sequence ", index(row.seq));
+  }
+  WEIR_CHECK(static_cast<int32_t>(plan.rows.size()) <= config_.scheduler.max_num_seqs, plan.rows.size(), " rows");
+  WEIR_CHECK(num_tokens <= config_.scheduler.max_num_batched_tokens, num_tokens, " tokens");
+}
+
+RowResult FakeExecutor::run_row(const SeqStep& row) {
+  // The prefix is what the pages really hold, and the state must have seen exactly that.
+  std::vector<Token> prefix;
+  uint64_t digest = kEmptyPrefix;
+  const auto cell = [&](int32_t position) -> Token& {
+    const PageId page = row.pages[static_cast<size_t>(position / kPageTokens)];
+    return pages_[static_cast<size_t>(index(page))][static_cast<size_t>(position % kPageTokens)];
+  };
+  for (int32_t i = 0; i < row.start; ++i) {
+    prefix.push_back(cell(i));
+    digest = mix(digest, static_cast<uint64_t>(cell(i)));
+  }
+  WEIR_CHECK(row.state_read.has_value() == (row.start > 0), "sequence ", index(row.seq), " starts at ", row.start);
+  if (row.state_read) {
+    const State& state = slots_[static_cast<size_t>(index(*row.state_read))];
+    WEIR_CHECK(state.num_tokens == row.start, "sequence ", index(row.seq), " starts at ", row.start, ", its state at ", state.num_tokens);
+    WEIR_CHECK(state.digest == digest, "sequence ", index(row.seq), ": pages and state have seen different tokens");
+  }
+
+  RowResult result;
+  result.seq = row.seq;
+  WEIR_CHECK(row.prompt_logprobs.has_value() == !row.prompt_next.empty());
+  for (size_t i = 0; i < row.tokens.size(); ++i) {
+    cell(row.start + static_cast<int32_t>(i)) = row.tokens[i];
+    prefix.push_back(row.tokens[i]);
+    digest = mix(digest, static_cast<uint64_t>(row.tokens[i]));
+    if (i >= row.prompt_next.size()) continue;
+    WEIR_CHECK(i + 1 >= row.tokens.size() || row.prompt_next[i] == row.tokens[i + 1], "prompt_next of sequence ", index(row.seq));
+    result.prompt_logprobs.push_back(logprobs_of(digest, row.prompt_next[i], *row.prompt_logprobs));
+  }
+  slots_[static_cast<size_t>(index(row.state_write[0]))] = {row.start + static_cast<int32_t>(row.tokens.size()), digest};
+
+  if (!row.sample) return result;
+  const Sampling& sample = *row.sample;
+  WEIR_CHECK(sample.output_index == static_cast<int32_t>(prefix.size()) - sample.prompt_tokens, "output index of ", index(row.seq));
+  WEIR_CHECK(sample.may_stop == (sample.output_index >= sample.params->min_tokens), "min_tokens of ", index(row.seq));
+  WEIR_CHECK(sample.history == (needs_history(*sample.params) ? prefix : std::vector<Token>{}), "history of ", index(row.seq));
+  const Token token = draw(digest, sample, config_);
+  result.tokens = {token};
+  if (sample.params->logprobs) result.logprobs = {logprobs_of(digest, token, *sample.params->logprobs)};
+  return result;
+}
+
+}  // namespace weir::testing
