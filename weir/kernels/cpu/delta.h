@@ -1,0 +1,65 @@
+// The gated delta rule inside one block of at most 64 tokens, for one value head or a range of its columns (columns never mix).
+//
+// Order of every sum, the same for one token and for many, hence the same bits however a sequence is cut (per instruction set):
+//   a[d] = Σ_c k_i[c] S[c, d] and b[d] = Σ_c q_i[c] S[c, d]: c = 0, 1, … with one multiply-add each
+//   k_i·k_j, q_i·k_j: one fixed tree that depends on k_dim only
+//   u[d] = β (v[d] - exp(Γ_i) a[d] - Σ_j exp(Γ_i - Γ_j)(k_i·k_j) u_j[d]),  o[d] = exp(Γ_i) b[d] + Σ_j …: from left to right, j = 0, 1, …
+// The vector kernels put neighbouring columns d into lanes for all but the dot products k·k and q·k.
+#pragma once
+
+#include <cstdint>
+
+#include "weir/kernels/cpu/isa.h"
+
+namespace weir::cpu {
+
+constexpr int64_t kMaxDeltaBlock = 64;
+
+struct DeltaBlock {
+  int64_t k_dim, columns;
+  int64_t num_old, num_new;                     // log entries before, tokens to process; together <= 64
+  const float* old_keys;                        // [num_old, k_dim].  num_new > 1: keys follow them directly
+  const float* keys;                            // [num_new, k_dim] normalised
+  const float* queries;                         // [num_new, k_dim] normalised and scaled
+  const float* old_decays;                      // [num_old] Γ
+  const float* decays;                          // [num_new] Γ
+  const float* betas;                           // [num_new]
+  const float* values; int64_t values_stride;   // [num_new, columns]
+  const float* state; int64_t stride;           // [k_dim, columns] before the block; the log's updates have the same stride
+  float* updates;                               // [num_old + num_new, columns], the new ones are written
+  float* out; int64_t out_stride;               // [num_new, columns]
+  float* scratch;                               // delta_scratch_floats()
+};
+
+constexpr int64_t delta_scratch_floats(int64_t columns) { return kMaxDeltaBlock * (2 * kMaxDeltaBlock + 2 * columns); }
+
+// state_out = exp(Γ_last) state_in + Σ_j exp(Γ_last - Γ_j) k_j ⊗ u_j over the `count` entries of a log.  state_out may be state_in.
+struct DeltaFold {
+  int64_t k_dim, columns, count;
+  const float* keys;                            // [count, k_dim]
+  const float* decays;                          // [count] Γ
+  const float* updates;                         // [count, columns], rows `stride` apart
+  const float* state_in;
+  float* state_out;                             // [k_dim, columns], rows `stride` apart
+  int64_t stride;
+  float* scratch;                               // delta_scratch_floats()
+};
+
+struct DeltaKernels {
+  void (*block)(const DeltaBlock&);
+  void (*fold)(const DeltaFold&);
+};
+
+const DeltaKernels& delta_kernels(Isa isa);
+
+namespace scalar {
+extern const DeltaKernels kDelta;
+}
+namespace avx2 {
+extern const DeltaKernels kDelta;
+}
+namespace avx512 {
+extern const DeltaKernels kDelta;
+}
+
+}  // namespace weir::cpu

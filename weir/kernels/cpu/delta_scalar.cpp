@@ -1,0 +1,66 @@
+#include <cmath>
+
+#include "weir/kernels/cpu/delta.h"
+
+namespace weir::cpu::scalar {
+namespace {
+
+float dot(const float* a, const float* b, int64_t n) {
+  float sum = 0.0f;
+  for (int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+// y[d] = Σ_c x[c] S[c, d]
+void times_state(const float* x, const DeltaBlock& b, float* y) {
+  for (int64_t d = 0; d < b.columns; ++d) y[d] = 0.0f;
+  for (int64_t c = 0; c < b.k_dim; ++c)
+    for (int64_t d = 0; d < b.columns; ++d) y[d] += x[c] * b.state[c * b.stride + d];
+}
+
+void add_scaled(float scale, const float* x, float* y, int64_t n) {
+  for (int64_t d = 0; d < n; ++d) y[d] += scale * x[d];
+}
+
+void block(const DeltaBlock& b) {
+  const auto key = [&](int64_t j) { return j < b.num_old ? b.old_keys + j * b.k_dim : b.keys + (j - b.num_old) * b.k_dim; };
+  const auto decay = [&](int64_t j) { return j < b.num_old ? b.old_decays[j] : b.decays[j - b.num_old]; };
+  float* read = b.scratch;
+  for (int64_t t = 0; t < b.num_new; ++t) {
+    const int64_t i = b.num_old + t;
+    float* u = b.updates + i * b.stride;
+    float* o = b.out + t * b.out_stride;
+
+    times_state(b.keys + t * b.k_dim, b, read);
+    for (int64_t d = 0; d < b.columns; ++d) u[d] = b.values[t * b.values_stride + d] - std::exp(b.decays[t]) * read[d];
+    for (int64_t j = 0; j < i; ++j) {
+      const float weight = std::exp(b.decays[t] - decay(j)) * dot(b.keys + t * b.k_dim, key(j), b.k_dim);
+      add_scaled(-weight, b.updates + j * b.stride, u, b.columns);
+    }
+    for (int64_t d = 0; d < b.columns; ++d) u[d] *= b.betas[t];
+
+    times_state(b.queries + t * b.k_dim, b, read);
+    for (int64_t d = 0; d < b.columns; ++d) o[d] = std::exp(b.decays[t]) * read[d];
+    for (int64_t j = 0; j <= i; ++j) {
+      const float weight = std::exp(b.decays[t] - decay(j)) * dot(b.queries + t * b.k_dim, key(j), b.k_dim);
+      add_scaled(weight, b.updates + j * b.stride, o, b.columns);
+    }
+  }
+}
+
+void fold(const DeltaFold& f) {
+  const float last = f.decays[f.count - 1];
+  for (int64_t c = 0; c < f.k_dim; ++c)
+    for (int64_t d = 0; d < f.columns; ++d) f.state_out[c * f.stride + d] = std::exp(last) * f.state_in[c * f.stride + d];
+  for (int64_t j = 0; j < f.count; ++j) {
+    const float weight = std::exp(last - f.decays[j]);
+    for (int64_t d = 0; d < f.columns; ++d) f.scratch[d] = weight * f.updates[j * f.stride + d];
+    for (int64_t c = 0; c < f.k_dim; ++c) add_scaled(f.keys[j * f.k_dim + c], f.scratch, f.state_out + c * f.stride, f.columns);
+  }
+}
+
+}  // namespace
+
+const DeltaKernels kDelta = {block, fold};
+
+}  // namespace weir::cpu::scalar

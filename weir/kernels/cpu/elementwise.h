@@ -1,0 +1,52 @@
+// Kernels over one row of F32 elements: norms, gates, convolution. Rows are independent and a row's bits depend on its length alone.
+// One table per instruction set; the scalar one is the specification.
+#pragma once
+
+#include <cstdint>
+
+#include "weir/kernels/cpu/isa.h"
+
+namespace weir::cpu {
+
+struct ElementwiseKernels {
+  // y = x / sqrt(mean(x²) + eps) · w.  y may be x.
+  void (*rms_norm)(const float* x, const float* w, float* y, int64_t n, float eps);
+
+  // rms_norm, then for i < half: (y[i], y[i + half]) = (y[i] cos[i] - y[i + half] sin[i], y[i + half] cos[i] + y[i] sin[i]).  2 half <= n.
+  void (*norm_rope)(const float* x, const float* w, const float* cos, const float* sin, float* y, int64_t n, int64_t half, float eps);
+
+  // y = o / sqrt(mean(o²) + eps) · w · silu(z).  y may be o.
+  void (*rms_norm_gated)(const float* o, const float* w, const float* z, float* y, int64_t n, float eps);
+
+  // y = x / sqrt(Σ x² + 1e-6) · scale.
+  void (*l2_normalise)(const float* x, float* y, int64_t n, float scale);
+
+  // o *= sigmoid(gate).
+  void (*gate)(float* o, const float* gate, int64_t n);
+
+  // y = silu(gate) · up.
+  void (*silu_mul)(const float* gate, const float* up, float* y, int64_t n);
+
+  // y = silu(Σ_j w[j, :] · taps[j][:]), summed in the order j = 0 … kernel - 1.  w's rows are w_stride apart.
+  void (*conv_silu)(const float* const* taps, const float* w, int64_t w_stride, float* y, int64_t kernel, int64_t n);
+
+  // beta = sigmoid(b), g = -exp(a_log) · softplus(a + dt_bias).
+  void (*delta_gates)(const float* b, const float* a, const float* a_log, const float* dt_bias, float* g, float* beta, int64_t n);
+
+  // y = x, from BF16.
+  void (*widen_bf16)(const uint16_t* x, float* y, int64_t n);
+};
+
+const ElementwiseKernels& elementwise_kernels(Isa isa);
+
+namespace scalar {
+extern const ElementwiseKernels kElementwise;
+}
+namespace avx2 {
+extern const ElementwiseKernels kElementwise;
+}
+namespace avx512 {
+extern const ElementwiseKernels kElementwise;
+}
+
+}  // namespace weir::cpu
