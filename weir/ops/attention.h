@@ -6,7 +6,8 @@
 
 namespace weir::ops {
 
-// Pool of one layer: [pages, 2, kv_heads, 16, D] of BF16 or F32: for each page the keys of all its tokens, then the values.
+// Pool of one layer: [pages, 2, kv_heads, 16, D] of BF16 or F32: for each page the keys of all its tokens, then the values. Within a kv
+// head's 16 · D elements the order is the device's own (kernels/cpu/attention.h), the same for every instruction set. D even for BF16.
 Tensor make_kv_pool(int64_t pages, int64_t kv_heads, int64_t dim, DType type);
 
 // Stores k, v ([T, kv_heads, D] F32 dense; v rows may be strided) at each token's place in its row's pages, rounded to the pool's type.

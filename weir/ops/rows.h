@@ -16,4 +16,17 @@ struct Rows {
   int64_t num_rows() const { return starts.dim(0); }
 };
 
+// Row r, read out of the tensors.
+struct Row {
+  int64_t token, count;   // tokens [token, token + count) of the step
+  int64_t start;          // index within its sequence of the first one
+  int64_t end() const { return start + count; }
+};
+Row row_of(const Rows& rows, int64_t r);
+
+// Broken rows are bugs of the caller: these abort, naming the row.
+void check_rows(const Rows& rows, int64_t num_tokens);
+void check_pages(const Rows& rows, int64_t num_pages, int64_t page_tokens);   // every page that a row's tokens lie in
+void check_slots(const Rows& rows, int64_t num_slots);                        // state_read, state_write and snapshots
+
 }  // namespace weir::ops
