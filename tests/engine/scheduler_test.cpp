@@ -33,7 +33,8 @@ EngineConfig config_of(int32_t pages, int32_t seqs, int32_t budget) {
 
 // The engine's loop without its thread.
 struct Loop {
-  explicit Loop(EngineConfig engine_config) : config(std::move(engine_config)), cache(config.cache), scheduler(config, cache), executor(config) {}
+  explicit Loop(EngineConfig engine_config)
+      : config(std::move(engine_config)), cache(config.cache), scheduler(config, cache), executor(config) {}
 
   void add(const Request& request) {
     check_request(request, config);
