@@ -126,13 +126,17 @@ TEST_P(Golden, Bfloat16StaysNearTheReference) {
   GoldenModel model(dir(), DType::kBF16);
   const std::vector<float> want = reference_.floats("text.0.logits");
   const auto got = model.prefill(0, prompt(0), 0);
-  double error = 0, size = 0;
-  for (size_t t = 0; t < got.size(); ++t)
+  std::vector<double> row_errors;   // relative root mean square; the median, because one router flip moves all later rows
+  for (size_t t = 0; t < got.size(); ++t) {
+    double error = 0, size = 0;
     for (size_t i = 0; i < got[t].size(); ++i) {
       error += std::pow(got[t][i] - want[t * got[t].size() + i], 2);
       size += std::pow(want[t * got[t].size() + i], 2);
     }
-  EXPECT_LT(std::sqrt(error / size), 0.05);   // relative root mean square; a router flip may move single rows
+    row_errors.push_back(std::sqrt(error / size));
+  }
+  std::sort(row_errors.begin(), row_errors.end());
+  EXPECT_LT(row_errors[row_errors.size() / 2], 0.03);
 }
 
 INSTANTIATE_TEST_SUITE_P(Checkpoints, Golden,
