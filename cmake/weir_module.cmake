@@ -2,6 +2,7 @@
 # writes and, when tests/<name>/ has sources, the gtest program test_<name>. A dependency that names another module means its
 # library; anything else is passed to the linker as it is.
 # Files named *_avx2.cpp and *_avx512.cpp are compiled for that instruction set alone; the rest of the program stays portable.
+# They fuse no multiplications and additions on their own: the bits of a result must not depend on where the compiler finds a pair.
 function(weir_module name)
   cmake_parse_arguments(ARG "" "" "DEPENDS;GENERATED" ${ARGN})
   set(links)
@@ -22,10 +23,10 @@ function(weir_module name)
     target_link_libraries(weir_${name} PUBLIC ${links})
     foreach(source ${sources})
       if(source MATCHES "_avx2\\.cpp$")
-        set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c")
+        set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c;-ffp-contract=off")
       elseif(source MATCHES "_avx512\\.cpp$")
         set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS
-          "-mavx2;-mfma;-mf16c;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512bf16;-mavx512vnni;-mprefer-vector-width=512")
+          "-mavx2;-mfma;-mf16c;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512bf16;-mavx512vnni;-mprefer-vector-width=512;-ffp-contract=off")
       endif()
     endforeach()
   else()
