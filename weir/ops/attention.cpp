@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "weir/kernels/cpu/attention.h"
+#include "weir/kernels/cpu/isa.h"
 #include "weir/ops/not_built.h"
 
 namespace weir::ops {

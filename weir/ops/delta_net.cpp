@@ -7,6 +7,7 @@
 
 #include "weir/kernels/cpu/delta.h"
 #include "weir/kernels/cpu/elementwise.h"
+#include "weir/kernels/cpu/isa.h"
 #include "weir/ops/not_built.h"
 
 namespace weir::ops {

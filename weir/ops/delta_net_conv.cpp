@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "weir/kernels/cpu/elementwise.h"
+#include "weir/kernels/cpu/isa.h"
 #include "weir/ops/delta_net.h"
 #include "weir/ops/not_built.h"
 

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "weir/kernels/cpu/elementwise.h"
+#include "weir/kernels/cpu/isa.h"
 #include "weir/kernels/cpu/route.h"
 #include "weir/ops/not_built.h"
 

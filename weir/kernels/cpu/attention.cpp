@@ -2,6 +2,8 @@
 
 #include <bit>
 
+#include "weir/kernels/cpu/isa.h"
+
 namespace weir::cpu {
 namespace {
 
@@ -37,6 +39,13 @@ void store_kv_f32(const float* k, int64_t k_stride, const float* v, int64_t v_st
   }
 }
 
-const AttentionKernels& attention_kernels(Isa) { return scalar::kAttention; }
+const AttentionKernels& attention_kernels(Isa isa) {
+  switch (isa) {
+    case Isa::kAvx512: return avx512::kAttention;
+    case Isa::kAvx2: return avx2::kAttention;
+    case Isa::kScalar: break;
+  }
+  return scalar::kAttention;
+}
 
 }  // namespace weir::cpu

@@ -12,9 +12,9 @@
 
 #include <cstdint>
 
-#include "weir/kernels/cpu/isa.h"
-
 namespace weir::cpu {
+
+enum class Isa : uint8_t;   // isa.h, not included: files built for one instruction set see no library header
 
 constexpr int64_t kPageTokens = 16;
 constexpr int64_t kSegmentTokens = 256;

@@ -4,9 +4,9 @@
 
 #include <cstdint>
 
-#include "weir/kernels/cpu/isa.h"
-
 namespace weir::cpu {
+
+enum class Isa : uint8_t;   // isa.h, not included: files built for one instruction set see no library header
 
 struct ElementwiseKernels {
   // y = x / sqrt(mean(x²) + eps) · w.  y may be x.

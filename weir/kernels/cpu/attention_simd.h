@@ -1,0 +1,229 @@
+// The vector kernels of attention.h, for the instruction set of the file that includes this one.
+#pragma once
+
+#include "weir/kernels/cpu/attention.h"
+#include "weir/kernels/cpu/elementwise_lanes.h"
+
+namespace weir::cpu {
+namespace {
+
+inline int64_t at_most(int64_t x, int64_t limit) { return x < limit ? x : limit; }
+
+// How one multiply-add step reads the two sides. A word is what a lane holds of the pool: an F32, or a pair of BF16.
+struct StepF32 {
+  using Word = float;
+  static constexpr int64_t kElements = 1;   // of the summed dimension in a word
+  struct Side {
+    Vec x;
+  };
+  template <class M>
+  static Side lanes(const Word* p, M mask) {
+    return {load(p, mask)};
+  }
+  static Side all(const Word* p) { return {broadcast(*p)}; }
+  static Vec step(Side a, Side b, Vec sum) { return fma(a.x, b.x, sum); }
+};
+
+#ifdef __AVX512F__
+
+struct StepBF16 {
+  using Word = uint32_t;
+  static constexpr int64_t kElements = 2;
+  using Side = __m512bh;
+  static Side lanes(const Word* p, All) { return reinterpret_cast<__m512bh>(_mm512_loadu_si512(p)); }
+  static Side lanes(const Word* p, Mask mask) { return reinterpret_cast<__m512bh>(_mm512_maskz_loadu_epi32(mask, p)); }
+  static Side all(const Word* p) { return reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(*p))); }
+  static Vec step(Side a, Side b, Vec sum) { return _mm512_dpbf16_ps(sum, a, b); }
+};
+
+// Stores the lanes of v as BF16, nearest even, and returns what was stored.
+inline Vec store_bf16(uint16_t* p, Vec v) {
+  const __m256i rounded = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), rounded);
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16));
+}
+
+#else
+
+struct StepBF16 {
+  using Word = uint32_t;
+  static constexpr int64_t kElements = 2;
+  struct Side {
+    Vec first, second;
+  };
+  static Side widened(__m256i words) {
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(words, 16)),
+            _mm256_castsi256_ps(_mm256_and_si256(words, _mm256_set1_epi32(static_cast<int>(0xffff0000u))))};
+  }
+  static Side lanes(const Word* p, All) { return widened(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+  static Side lanes(const Word* p, Mask mask) { return widened(_mm256_maskload_epi32(reinterpret_cast<const int*>(p), mask)); }
+  static Side all(const Word* p) { return widened(_mm256_set1_epi32(static_cast<int>(*p))); }
+  static Vec step(const Side& a, const Side& b, Vec sum) { return fma(a.second, b.second, fma(a.first, b.first, sum)); }
+};
+
+inline Vec store_bf16(uint16_t* p, Vec v) {
+  const __m256i bits = _mm256_castps_si256(v), odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i high = _mm256_srli_epi32(_mm256_add_epi32(_mm256_add_epi32(bits, odd), _mm256_set1_epi32(0x7fff)), 16);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1)));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(high, 16));
+}
+
+#endif
+
+// Register tiles: queries x vectors.
+constexpr int kTileQueries = 6;
+constexpr int kTileVectors = kLanes == 16 ? 4 : 2;
+constexpr int64_t kPageVectors = kPageTokens / kLanes;
+
+// Scores of kQueries queries (q: their words, `words` each) with the keys of kVectors vectors from vector `first` of the segment on.
+template <class Step, int kQueries, int kVectors>
+inline void score_tile(const AttentionSegment& s, const typename Step::Word* q, int64_t words, int64_t first, float* scores) {
+  using Word = typename Step::Word;
+  const Word* keys[kVectors];
+  Vec sum[kQueries][kVectors];
+#pragma GCC unroll 8
+  for (int v = 0; v < kVectors; ++v) {
+    const int64_t at = first + v, page = s.pages[at / kPageVectors];
+    keys[v] = static_cast<const Word*>(s.pool) + (page * s.page_stride + s.keys) / Step::kElements + at % kPageVectors * kLanes;
+#pragma GCC unroll 8
+    for (int m = 0; m < kQueries; ++m) sum[m][v] = zero();
+  }
+  for (int64_t w = 0; w < words; ++w) {
+    typename Step::Side right[kVectors];
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) right[v] = Step::lanes(keys[v] + w * kPageTokens, All{});
+#pragma GCC unroll 8
+    for (int m = 0; m < kQueries; ++m) {
+      const auto left = Step::all(q + m * words + w);
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) sum[m][v] = Step::step(left, right[v], sum[m][v]);
+    }
+  }
+  const Vec scale = broadcast(s.scale);
+#pragma GCC unroll 8
+  for (int m = 0; m < kQueries; ++m)
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) store(scores + m * kSegmentTokens + (first + v) * kLanes, mul(sum[m][v], scale));
+}
+
+template <class Step, int kQueries>
+void score_rows(const AttentionSegment& s, int64_t row, int64_t words, int64_t vectors) {
+  const auto* q = static_cast<const typename Step::Word*>(s.queries) + row * words;
+  float* const scores = s.scratch + row * kSegmentTokens;
+  int64_t first = 0;
+  for (; first + kTileVectors <= vectors; first += kTileVectors) score_tile<Step, kQueries, kTileVectors>(s, q, words, first, scores);
+  for (; first < vectors; ++first) score_tile<Step, kQueries, 1>(s, q, words, first, scores);
+}
+
+// Scores of one query into exp(score - max), zero from its limit on; in place, a BF16 row packed to its front.
+template <class Step>
+void softmax(const AttentionSegment& s, int64_t row, int64_t vectors) {
+  float* const scores = s.scratch + row * kSegmentTokens;
+  const int64_t limit = s.limits[row];
+  const Vec lowest = broadcast(-__builtin_inff());
+  Vec most = lowest;
+  for (int64_t v = 0; v < vectors; ++v) most = max(most, keep(load(scores + v * kLanes), first_lanes(limit - v * kLanes), lowest));
+  s.max[row] = max_of(most);
+  const Vec largest = broadcast(s.max[row]);
+  Vec sum = zero();
+  for (int64_t v = 0; v < vectors; ++v) {
+    const Mask seen = first_lanes(limit - v * kLanes);
+    Vec p = keep(exp_ps(sub(load(scores + v * kLanes), largest)), seen, zero());
+    if constexpr (Step::kElements == 2) {
+      p = store_bf16(reinterpret_cast<uint16_t*>(scores) + v * kLanes, p);
+    } else {
+      store(scores + v * kLanes, p);
+    }
+    sum = add(sum, p);
+  }
+  s.sum[row] = sum_of(sum);
+}
+
+// out[m, column …] = Σ p v for kQueries queries over `tokens` tokens (a pair counts whole: its second p is zero then).
+template <class Step, int kQueries, int kVectors, class M>
+inline void value_tile(const AttentionSegment& s, int64_t row, int64_t tokens, int64_t column, M mask) {
+  using Word = typename Step::Word;
+  constexpr int64_t kPageWords = kPageTokens / Step::kElements;
+  const int64_t words = (tokens + Step::kElements - 1) / Step::kElements;
+  const Word* p = reinterpret_cast<const Word*>(s.scratch + row * kSegmentTokens);
+  Vec sum[kQueries][kVectors];
+#pragma GCC unroll 8
+  for (int m = 0; m < kQueries; ++m)
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) sum[m][v] = zero();
+  for (int64_t w = 0; w < words; w += kPageWords) {
+    const int64_t page = s.pages[w / kPageWords], end = at_most(kPageWords, words - w);
+    const Word* values = static_cast<const Word*>(s.pool) + (page * s.page_stride + s.values) / Step::kElements + column;
+    for (int64_t i = 0; i < end; ++i, values += s.dim, ++p) {
+      typename Step::Side right[kVectors];
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) right[v] = Step::lanes(values + v * kLanes, mask);
+#pragma GCC unroll 8
+      for (int m = 0; m < kQueries; ++m) {
+        const auto left = Step::all(p + m * kSegmentTokens);
+#pragma GCC unroll 8
+        for (int v = 0; v < kVectors; ++v) sum[m][v] = Step::step(left, right[v], sum[m][v]);
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < kQueries; ++m)
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) store(s.out + (row + m) * s.dim + column + v * kLanes, sum[m][v], mask);
+}
+
+template <class Step, int kQueries>
+void value_rows(const AttentionSegment& s, int64_t row, int64_t tokens) {
+  int64_t column = 0;
+  for (; column + kTileVectors * kLanes <= s.dim; column += kTileVectors * kLanes)
+    value_tile<Step, kQueries, kTileVectors>(s, row, tokens, column, All{});
+  for (; column < s.dim; column += kLanes) value_tile<Step, kQueries, 1>(s, row, tokens, column, first_lanes(s.dim - column));
+}
+
+// kQueries queries together, over the keys that the one seeing most of them sees.
+template <class Step, int kQueries>
+void attend(const AttentionSegment& s, int64_t row) {
+  int64_t tokens = 0;
+  for (int64_t m = row; m < row + kQueries; ++m) tokens = s.limits[m] > tokens ? s.limits[m] : tokens;
+  const int64_t vectors = (tokens + kPageTokens - 1) / kPageTokens * kPageVectors;
+  score_rows<Step, kQueries>(s, row, s.dim / Step::kElements, vectors);
+  for (int64_t m = row; m < row + kQueries; ++m) softmax<Step>(s, m, vectors);
+  value_rows<Step, kQueries>(s, row, tokens);
+}
+
+template <class Step>
+void segment(const AttentionSegment& s) {
+  int64_t row = 0;
+  for (; row + kTileQueries <= s.num_queries; row += kTileQueries) attend<Step, kTileQueries>(s, row);
+  switch (s.num_queries - row) {
+    case 5: return attend<Step, 5>(s, row);
+    case 4: return attend<Step, 4>(s, row);
+    case 3: return attend<Step, 3>(s, row);
+    case 2: return attend<Step, 2>(s, row);
+    case 1: return attend<Step, 1>(s, row);
+    default: return;
+  }
+}
+
+void merge(float* max_io, float* sum, float* out, float segment_max, float segment_sum, const float* segment_out, int64_t dim) {
+  const float joined = segment_max > *max_io ? segment_max : *max_io;
+  float scales[kLanes];
+  const float shifts[2] = {*max_io - joined, segment_max - joined};
+  store(scales, exp_ps(load(shifts, first_lanes(2))));
+  *max_io = joined;
+  *sum = *sum * scales[0] + segment_sum * scales[1];
+  const Vec before = broadcast(scales[0]), after = broadcast(scales[1]);
+  for_lanes(dim, [&](int64_t d, auto mask) { store(out + d, fma(load(out + d, mask), before, mul(load(segment_out + d, mask), after)), mask); });
+}
+
+void round_bf16(const float* x, uint16_t* y, int64_t n) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) store_bf16(y + i, load(x + i));
+  if (i == n) return;
+  uint16_t last[kLanes];
+  store_bf16(last, load(x + i, first_lanes(n - i)));
+  __builtin_memcpy(y + i, last, static_cast<unsigned long>(n - i) * sizeof(uint16_t));
+}
+
+}  // namespace
+}  // namespace weir::cpu

@@ -1,0 +1,5 @@
+#include "weir/kernels/cpu/delta_simd.h"
+
+namespace weir::cpu::avx512 {
+const DeltaKernels kDelta = {block, fold};
+}
