@@ -95,13 +95,13 @@ int run_serve(std::span<const std::string> args) {
   const auto flags = parse_or_help(serve_command(), args);
   if (!flags) return 0;
   const EnvironmentReview environment = review_environment(process_environment(), num_physical_cores());
-  const ServeOptions options = serve_options(*flags, environment);
-  set_log_level(options.log_level);
-
-  log_info("weir ", kVersion);
-  log_info("model ", options.engine.model, flags->given_text().empty() ? "" : "; flags: " + flags->given_text());
-  for (const auto& remark : environment.remarks) write_log(remark.level, remark.text);
+  set_log_level(serve_log_level(*flags, environment));
   apply_compat_flags(*flags);
+  const ServeOptions options = serve_options(*flags, environment);
+
+  log_info("weir ", kVersion, ", model ", options.engine.model, flags->given_text().empty() ? "" : ", flags: " + flags->given_text());
+  for (const auto& remark : environment.remarks)
+    if (log_enabled(remark.level)) write_log(remark.level, remark.text);
 
   std::optional<LocalEngine> local;   // outlives the server, which hands requests to it
   HttpServer server(options.server);

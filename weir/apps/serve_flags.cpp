@@ -73,6 +73,11 @@ const CommandSpec& serve_command() {
   return command;
 }
 
+LogLevel serve_log_level(const Flags& flags, const EnvironmentReview& environment) {
+  if (!flags.given("log-level")) return environment.log_level.value_or(LogLevel::kInfo);
+  return parse_log_level(flags.text("log-level")).value_or(LogLevel::kInfo);
+}
+
 ServeOptions serve_options(const Flags& flags, const EnvironmentReview& environment) {
   ServeOptions out;
   out.engine = engine_options(flags);
@@ -98,9 +103,6 @@ ServeOptions serve_options(const Flags& flags, const EnvironmentReview& environm
   api.version = kVersion;
   api.reasoning_parser = flags.find_text("reasoning-parser").value_or("");
   api.default_chat_template_kwargs = flags.find_json("default-chat-template-kwargs").value_or(Json::object());
-
-  if (flags.given("log-level")) out.log_level = *parse_log_level(flags.text("log-level"));
-  else out.log_level = environment.log_level.value_or(LogLevel::kInfo);
   return out;
 }
 

@@ -1,8 +1,6 @@
 // The command line of `weir serve` as the options of the engine and of the HTTP server.
 #pragma once
 
-#include <string>
-
 #include "weir/apps/environment.h"
 #include "weir/apps/flags.h"
 #include "weir/apps/local_engine.h"
@@ -13,10 +11,10 @@ namespace weir {
 struct ServeOptions {
   EngineOptions engine;
   ServerOptions server;
-  LogLevel log_level = LogLevel::kInfo;
 };
 
 // Throws UsageError; flags that weir accepts without having built them are compat_flags.h's business.
+LogLevel serve_log_level(const Flags& flags, const EnvironmentReview& environment);
 ServeOptions serve_options(const Flags& flags, const EnvironmentReview& environment);
 
 }  // namespace weir
