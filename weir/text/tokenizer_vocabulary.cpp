@@ -22,7 +22,7 @@ constexpr auto kSpelledByte = [] {
   return table;
 }();
 
-uint64_t hash(std::string_view bytes) {
+uint64_t hash_of(std::string_view bytes) {
   constexpr uint64_t kMultiplier = 0x9E3779B97F4A7C15;
   const auto mix = [](uint64_t a) { return std::rotl(a * kMultiplier, 29); };
   uint64_t h = bytes.size();
@@ -60,7 +60,7 @@ bool append_spelled_bytes(std::string_view letters, std::string& out) {
 void Vocabulary::reserve(size_t tokens) {
   text_.reserve(tokens * 8);   // about the mean length of a token
   entries_.reserve(tokens);
-  slots_.assign(std::bit_ceil(std::max<size_t>(tokens * 2, 16)), -1);
+  slots_.assign(std::bit_ceil(std::max<size_t>(tokens * 2, 16)), Slot{});
 }
 
 void Vocabulary::add(int32_t id, std::string_view bytes, bool spelled) {
@@ -74,19 +74,20 @@ void Vocabulary::add(int32_t id, std::string_view bytes, bool spelled) {
   text_ += bytes;
   if (!spelled) return;
   if (++num_spelled_ * 2 > slots_.size()) {
-    slots_.assign(std::max<size_t>(slots_.size() * 2, 16), -1);
+    slots_.assign(std::max<size_t>(slots_.size() * 2, 16), Slot{});
     for (int32_t other = 0; other < size(); ++other)
       if (other != id && is_spelled(other)) insert(other);
   }
   insert(id);
 }
 
-size_t Vocabulary::home(std::string_view bytes) const { return hash(bytes) >> (64 - std::countr_zero(slots_.size())); }
+size_t Vocabulary::home(uint64_t hash) const { return hash >> (64 - std::countr_zero(slots_.size())); }
 
 void Vocabulary::insert(int32_t id) {
-  size_t slot = home(bytes(id));
-  while (slots_[slot] >= 0) slot = (slot + 1) & (slots_.size() - 1);
-  slots_[slot] = id;
+  const uint64_t hash = hash_of(bytes(id));
+  size_t slot = home(hash);
+  while (slots_[slot].id >= 0) slot = (slot + 1) & (slots_.size() - 1);
+  slots_[slot] = {id, static_cast<uint32_t>(hash)};
 }
 
 std::string_view Vocabulary::bytes(int32_t id) const {
@@ -97,8 +98,9 @@ std::string_view Vocabulary::bytes(int32_t id) const {
 
 std::optional<int32_t> Vocabulary::find(std::string_view wanted) const {
   if (slots_.empty()) return std::nullopt;
-  for (size_t slot = home(wanted); slots_[slot] >= 0; slot = (slot + 1) & (slots_.size() - 1))
-    if (bytes(slots_[slot]) == wanted) return slots_[slot];
+  const uint64_t hash = hash_of(wanted);
+  for (size_t slot = home(hash); slots_[slot].id >= 0; slot = (slot + 1) & (slots_.size() - 1))
+    if (slots_[slot].tag == static_cast<uint32_t>(hash) && bytes(slots_[slot].id) == wanted) return slots_[slot].id;
   return std::nullopt;
 }
 

@@ -36,12 +36,17 @@ class Vocabulary {
     bool present : 1 = false;
     bool spelled : 1 = false;
   };
+  // The tag tells nearly all other tokens apart without a look at their bytes, which would be two cache misses.
+  struct Slot {
+    int32_t id = -1;   // -1 for free
+    uint32_t tag = 0;
+  };
   void insert(int32_t id);
-  size_t home(std::string_view bytes) const;
+  size_t home(uint64_t hash) const;
 
   std::string text_;
   std::vector<Entry> entries_;    // by id
-  std::vector<int32_t> slots_;    // open addressing over the spelled tokens, -1 for free; the size is a power of two
+  std::vector<Slot> slots_;       // open addressing over the spelled tokens; the size is a power of two
   size_t num_spelled_ = 0;
 };
 
