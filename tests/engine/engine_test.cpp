@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "tests/engine/collector.h"
+#include "tests/engine/random_cases.h"
 #include "weir/base/error.h"
 
 namespace weir {
@@ -16,10 +17,8 @@ namespace {
 using testing::Answer;
 using testing::Collector;
 using testing::expect_answer;
-using testing::expected_answer;
 using testing::FakeExecutor;
 using testing::make_request;
-using testing::random_request;
 using testing::tokens_exactly;
 
 EngineConfig config_of(int32_t pages, int32_t seqs) {
@@ -226,41 +225,7 @@ TEST(Engine, LostRanksEndEverythingAndAreNamedToWhoeverComes) {
 }
 
 TEST(Engine, EveryRequestOfManyThreadsWithRandomAbortsIsAnsweredOnce) {
-  constexpr uint64_t kThreads = 4, kEach = 60;
-  EngineConfig config = config_of(26, 5);
-  Collector collector;
-  std::vector<std::vector<Request>> requests(kThreads);
-  {
-    Engine engine(config, fake(config));
-    std::vector<std::thread> clients;
-    for (uint64_t t = 0; t < kThreads; ++t) {
-      clients.emplace_back([&, t] {
-        std::mt19937 rng(static_cast<uint32_t>(t));
-        for (uint64_t i = 0; i < kEach; ++i) {
-          requests[t].push_back(random_request(rng, t * kEach + i, 100, 100));
-          engine.submit(requests[t].back(), collector.listener());
-          if (rng() % 4 == 0) engine.abort(requests[t][rng() % requests[t].size()].id);
-          if (rng() % 8 == 0) collector.wait_for_output(requests[t].front().id);
-          EXPECT_LE(engine.status().pages_used, 26);
-        }
-      });
-    }
-    for (std::thread& client : clients) client.join();
-    collector.wait_for_finished(kThreads * kEach);
-    const EngineStatus status = engine.status();
-    EXPECT_EQ(status.num_running + status.num_waiting + status.pages_used + status.slots_used, 0);
-  }
-  EXPECT_EQ(collector.num_finished(), kThreads * kEach);
-  int whole = 0;
-  for (const auto& list : requests) {
-    for (const Request& request : list) {
-      const Answer answer = collector.answer(request.id);
-      if (answer.finish->reason == FinishReason::kAbort) continue;
-      expect_answer(answer, request, config);
-      ++whole;
-    }
-  }
-  EXPECT_GT(whole, 100);
+  for (uint32_t seed = 0; seed < 10; ++seed) testing::run_engine_case(seed);
 }
 
 }  // namespace

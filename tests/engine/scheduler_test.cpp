@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <map>
 #include <random>
+#include <set>
 
+#include "tests/engine/loop.h"
+#include "tests/engine/random_cases.h"
 #include "tests/engine/requests.h"
 #include "weir/base/error.h"
 
@@ -14,11 +16,11 @@ namespace {
 
 using testing::Answer;
 using testing::expect_answer;
-using testing::expected_answer;
-using testing::FakeExecutor;
+using testing::Loop;
 using testing::make_request;
 using testing::random_prompt;
 using testing::random_request;
+using testing::run_scheduler_case;
 using testing::tokens_exactly;
 
 EngineConfig config_of(int32_t pages, int32_t seqs, int32_t budget) {
@@ -30,48 +32,6 @@ EngineConfig config_of(int32_t pages, int32_t seqs, int32_t budget) {
   config.eos_token_ids = {3, 4};
   return config;
 }
-
-// The engine's loop without its thread.
-struct Loop {
-  explicit Loop(EngineConfig engine_config)
-      : config(std::move(engine_config)), cache(config.cache), scheduler(config, cache), executor(config) {}
-
-  void add(const Request& request) {
-    check_request(request, config);
-    requests.emplace(request.id, request);
-    answers[request.id];
-    scheduler.apply(Add{request});
-  }
-  void abort(uint64_t id) {
-    if (auto output = scheduler.apply(Abort{RequestId{id}})) answers[output->id].take(std::move(*output));
-  }
-  StepPlan step() {
-    StepPlan plan = scheduler.plan();
-    scheduler.check_invariants();
-    if (plan.rows.empty()) return plan;
-    StepResult result = executor.run(plan);
-    check_result(plan, result);
-    take(scheduler.commit(plan, std::move(result)));
-    scheduler.check_invariants();
-    return plan;
-  }
-  void take(std::vector<RequestOutput> outputs) {
-    for (RequestOutput& output : outputs) answers[output.id].take(std::move(output));
-  }
-  void run() {
-    while (!scheduler.idle()) step();
-    EXPECT_EQ(cache.pages_used(), 0);
-    EXPECT_EQ(cache.slots_used(), 0);
-  }
-  bool finished(uint64_t id) { return answers[RequestId{id}].finish.has_value(); }
-
-  EngineConfig config;
-  CacheManager cache;
-  Scheduler scheduler;
-  FakeExecutor executor;
-  std::map<RequestId, Request> requests;
-  std::map<RequestId, Answer> answers;
-};
 
 std::vector<SeqId> seqs_of(const StepPlan& plan) {
   std::vector<SeqId> seqs;
@@ -99,45 +59,9 @@ TEST(Scheduler, AnswersAreTheSameWhateverTheChunkingBatchSizeAndPageShortage) {
   EXPECT_GT(preemptions, 20) << "the small pools must be small enough to matter";
 }
 
-TEST(Scheduler, RandomArrivalsAbortsAndPrioritiesInTinyPools) {
+TEST(Scheduler, RandomArrivalsAbortsFailuresAndPrioritiesInTinyPools) {
   int64_t preemptions = 0;
-  for (uint32_t seed = 0; seed < 150; ++seed) {
-    SCOPED_TRACE(::testing::Message() << "seed " << seed);
-    std::mt19937 rng(seed);
-    EngineConfig config = config_of(16 + static_cast<int32_t>(rng() % 15), 1 + static_cast<int32_t>(rng() % 8),
-                                    1 + static_cast<int32_t>(rng() % 300));
-    if (rng() % 2) config.scheduler.long_prefill_token_threshold = 1 + static_cast<int32_t>(rng() % 150);
-    Loop loop(config);
-    std::set<uint64_t> aborted;
-    uint64_t next = 0;
-    while (next < 25 || !loop.scheduler.idle()) {
-      while (next < 25 && rng() % 3 == 0) {
-        Request request = random_request(rng, next++, 100, 150);
-        request.priority = static_cast<int32_t>(rng() % 3);
-        loop.add(request);
-      }
-      if (next > 0 && rng() % 20 == 0) {
-        const uint64_t id = rng() % next;
-        if (!loop.finished(id)) aborted.insert(id);
-        loop.abort(id);
-        ASSERT_TRUE(loop.finished(id));
-      }
-      loop.step();
-    }
-    loop.run();
-    for (const auto& [id, request] : loop.requests) {
-      const Answer& answer = loop.answers[id];
-      if (!aborted.contains(index(id))) {
-        expect_answer(answer, request, loop.config);
-        continue;
-      }
-      EXPECT_EQ(answer.finish->reason, FinishReason::kAbort);
-      const auto whole = expected_answer(request, loop.config).tokens;
-      ASSERT_LE(answer.tokens.size(), whole.size());
-      EXPECT_TRUE(std::equal(answer.tokens.begin(), answer.tokens.end(), whole.begin())) << "what came before the abort";
-    }
-    preemptions += loop.scheduler.counters().preemptions;
-  }
+  for (uint32_t seed = 0; seed < 150; ++seed) preemptions += run_scheduler_case(seed);
   EXPECT_GT(preemptions, 100);
 }
 
