@@ -102,7 +102,7 @@ TEST_P(GatedDeltaRule, GivesTheSameBitsHoweverSequencesAreCut) {
   const Inputs in(shape, kLengths, 2);
   Tensor pool = make_delta_pool(8, shape);
   const std::vector<Tensor> want = play(one_by_one(kLengths), in, shape, pool, 1);
-  for (uint32_t seed = 0; seed < 12; ++seed) {
+  for (uint32_t seed = 0; seed < 8; ++seed) {
     std::vector<int32_t> last;
     const std::vector<Pieces> steps = random_cuts(kLengths, seed, last);
     Tensor cut_pool = make_delta_pool(8, shape);
@@ -243,7 +243,7 @@ TEST_P(CausalConv, ContinuesFromASnapshot) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, CausalConv, testing::Combine(testing::Values(1, 17, 64, 200), testing::Values(1, 2, 4, 5)));
+INSTANTIATE_TEST_SUITE_P(Shapes, CausalConv, testing::Combine(testing::Values(1, 17, 200), testing::Values(1, 2, 4)));
 
 }  // namespace
 }  // namespace weir::ops
