@@ -3,6 +3,9 @@
 #include <simdjson.h>
 
 #include <fstream>
+#include <optional>
+#include <string>
+#include <unordered_map>
 
 #include "weir/base/error.h"
 
@@ -15,8 +18,16 @@ Json convert(simdjson::dom::element e) {
   using simdjson::dom::element_type;
   switch (e.type()) {
     case element_type::OBJECT: {
+      // An ordered object is searched linearly, so inserting a million keys one by one would take hours: equal keys are found by hash.
       Json::object_t out;
-      for (auto [key, value] : simdjson::dom::object(e)) out[std::string(key)] = convert(value);  // the last of equal keys wins
+      std::unordered_map<std::string_view, size_t> seen;
+      const simdjson::dom::object object(e);
+      out.reserve(object.size());
+      for (auto [key, value] : object) {
+        const auto [at, is_new] = seen.emplace(key, out.size());
+        if (is_new) out.Container::emplace_back(std::string(key), convert(value));
+        else out.Container::operator[](at->second).second = convert(value);  // the last of equal keys wins
+      }
       return out;
     }
     case element_type::ARRAY: {
@@ -34,6 +45,22 @@ Json convert(simdjson::dom::element e) {
   return nullptr;
 }
 
+// simdjson refuses integers beyond 64 bits. The reader of a field can say more about such a value than the parser, so short texts get a
+// second chance with nlohmann, where they become doubles. Short, because its ordered objects take quadratic time to build.
+constexpr size_t kSecondChanceBytes = 64 << 10;
+
+std::optional<Json> parse_with_huge_numbers(std::string_view text) {
+  if (text.size() > kSecondChanceBytes) return std::nullopt;
+  bool too_deep = false;
+  const auto limit_depth = [&](int depth, Json::parse_event_t, Json&) {
+    too_deep |= depth > static_cast<int>(kMaxDepth);
+    return !too_deep;
+  };
+  Json out = Json::parse(text, limit_depth, /*allow_exceptions=*/false);
+  if (too_deep || out.is_discarded()) return std::nullopt;
+  return out;
+}
+
 }  // namespace
 
 Json parse_json(std::string_view text, std::string_view where) {
@@ -41,8 +68,11 @@ Json parse_json(std::string_view text, std::string_view where) {
   if (const auto error = parser.allocate(std::max<size_t>(text.size(), 64), kMaxDepth); error)
     fail(ErrorCode::kResourceExhausted, where, ": cannot parse ", text.size(), " bytes of JSON: ", simdjson::error_message(error));
   simdjson::dom::element root;
-  if (const auto error = parser.parse(simdjson::padded_string(text)).get(root); error)
+  if (const auto error = parser.parse(simdjson::padded_string(text)).get(root); error) {
+    if (error == simdjson::NUMBER_ERROR)
+      if (auto json = parse_with_huge_numbers(text)) return *std::move(json);
     fail(ErrorCode::kInvalidArgument, where, ": not valid JSON: ", simdjson::error_message(error), " (nesting is limited to ", kMaxDepth, ")");
+  }
   return convert(root);
 }
 
