@@ -19,7 +19,8 @@ TEST(ChatSession, SendsTheWholeConversation) {
   session.ask("one");
   session.answered("1");
   session.ask("two");
-  const Json want = Json::parse(R"([{"role":"system","content":"be brief"},{"role":"user","content":"one"},{"role":"assistant","content":"1"},
+  const Json want =
+      Json::parse(R"([{"role":"system","content":"be brief"},{"role":"user","content":"one"},{"role":"assistant","content":"1"},
                                     {"role":"user","content":"two"}])");
   EXPECT_EQ(body(session)["messages"], want);
   EXPECT_EQ(body(session)["model"], "m");
@@ -39,7 +40,8 @@ TEST(ChatSession, AnUnansweredQuestionIsForgotten) {
 
 TEST(ChatSession, SettingsAreSentOnlyWhenSet) {
   ChatSession plain({.model = "m"});
-  for (const char* name : {"temperature", "top_p", "top_k", "max_tokens", "seed", "chat_template_kwargs"}) EXPECT_FALSE(body(plain).contains(name)) << name;
+  for (const char* name : {"temperature", "top_p", "top_k", "max_tokens", "seed", "chat_template_kwargs"})
+    EXPECT_FALSE(body(plain).contains(name)) << name;
   ChatSession set({.model = "m", .thinking = false, .temperature = 0, .max_tokens = 9});
   EXPECT_EQ(body(set)["temperature"], 0);
   EXPECT_EQ(body(set)["max_tokens"], 9);
@@ -77,7 +79,8 @@ TEST(ChatStream, ReadsUsageAndFinishReason) {
 
 TEST(ChatStream, IgnoresWhatIsNoData) {
   ChatStream stream;
-  for (const char* line : {"", ": keep-alive", "event: message", "id: 3", "data: {}", "data: []", "data: null", R"(data: {"choices":{}})", R"(data: {"choices":[1]})"})
+  for (const char* line : {"", ": keep-alive", "event: message", "id: 3", "data: {}", "data: []", "data: null", R"(data: {"choices":{}})",
+                           R"(data: {"choices":[1]})"})
     EXPECT_EQ(stream.push(line).content, "") << line;
 }
 

@@ -47,7 +47,8 @@ TEST(Environment, EverythingTheSeedExportsIsAcceptedInOneLine) {
   }
   const EnvironmentReview review = review_environment(environment, 4);
   ASSERT_EQ(review.remarks.size(), 2u) << "OMP_NUM_THREADS, and one line for the others";
-  for (const char* name : {"VLLM_USE_V1", "HCCL_BUFFSIZE", "TASK_QUEUE_ENABLE", "ASCEND_RT_VISIBLE_DEVICES", "VLLM_MOONCAKE_ABORT_REQUEST_TIMEOUT"})
+  for (const char* name :
+       {"VLLM_USE_V1", "HCCL_BUFFSIZE", "TASK_QUEUE_ENABLE", "ASCEND_RT_VISIBLE_DEVICES", "VLLM_MOONCAKE_ABORT_REQUEST_TIMEOUT"})
     EXPECT_THAT(review.remarks[1].text, HasSubstr(name));
   EXPECT_THAT(review.remarks[1].text, Not(HasSubstr("LD_PRELOAD")));
 }

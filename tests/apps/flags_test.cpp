@@ -20,14 +20,39 @@ const CommandSpec& example() {
           {
               {.name = "verbose", .type = FlagType::kBool, .group = "Talk", .help = "Says more.", .fallback = "false"},
               {.name = "thinking", .type = FlagType::kBool, .group = "Talk", .help = "Has no default."},
-              {.name = "port", .type = FlagType::kInt, .group = "Net", .help = "Where to listen.", .fallback = "8000", .min = 0, .max = 65535},
-              {.name = "max-model-len", .type = FlagType::kCount, .group = "Sizes", .help = "Length.", .fallback = "auto", .choices = {"auto"}, .min = -1},
+              {.name = "port",
+               .type = FlagType::kInt,
+               .group = "Net",
+               .help = "Where to listen.",
+               .fallback = "8000",
+               .min = 0,
+               .max = 65535},
+              {.name = "max-model-len",
+               .type = FlagType::kCount,
+               .group = "Sizes",
+               .help = "Length.",
+               .fallback = "auto",
+               .choices = {"auto"},
+               .min = -1},
               {.name = "max-num-seqs", .type = FlagType::kCount, .group = "Sizes", .help = "Requests.", .fallback = "256", .min = 1},
-              {.name = "share", .type = FlagType::kNumber, .group = "Sizes", .help = "Of memory.", .fallback = "0.9", .aliases = {"gpu-share"}, .min = 0.01, .max = 1},
+              {.name = "share",
+               .type = FlagType::kNumber,
+               .group = "Sizes",
+               .help = "Of memory.",
+               .fallback = "0.9",
+               .aliases = {"gpu-share"},
+               .min = 0.01,
+               .max = 1},
               {.name = "kind", .group = "Talk", .help = "One of two.", .choices = {"red", "blue"}},
               {.name = "name", .type = FlagType::kTexts, .group = "Talk", .help = "Names."},
               {.name = "api-key", .type = FlagType::kTexts, .group = "Net", .help = "Secret."},
-              {.name = "tensor-parallel-size", .type = FlagType::kInt, .group = "Net", .help = "Ranks.", .fallback = "1", .aliases = {"-tp"}, .min = 1},
+              {.name = "tensor-parallel-size",
+               .type = FlagType::kInt,
+               .group = "Net",
+               .help = "Ranks.",
+               .fallback = "1",
+               .aliases = {"-tp"},
+               .min = 1},
               {.name = "config", .type = FlagType::kJson, .group = "Talk", .help = "An object."},
           },
   };
@@ -92,7 +117,8 @@ TEST(Flags, UnambiguousBeginningsAreEnough) {
 }
 
 TEST(Flags, AnAmbiguousBeginningListsWhatItCouldBe) {
-  EXPECT_THAT(complaint({"--max", "7"}), AllOf(HasSubstr("ambiguous flag --max"), HasSubstr("--max-model-len"), HasSubstr("--max-num-seqs")));
+  EXPECT_THAT(complaint({"--max", "7"}),
+              AllOf(HasSubstr("ambiguous flag --max"), HasSubstr("--max-model-len"), HasSubstr("--max-num-seqs")));
 }
 
 TEST(Flags, AnUnknownFlagNamesTheNearestOnes) {
@@ -146,7 +172,8 @@ TEST(Flags, JsonPartsAreSetByPath) {
 
 TEST(Flags, WhatWasGivenIsToldWithoutSecrets) {
   const Flags flags = parse({"m", "--api-key", "hush", "--port", "1", "--no-verbose", "--config.a", "1"});
-  EXPECT_THAT(flags.given_text(), AllOf(HasSubstr("--port 1"), HasSubstr("--no-verbose"), HasSubstr(R"(--config '{"a":1}')"), Not(HasSubstr("hush"))));
+  EXPECT_THAT(flags.given_text(),
+              AllOf(HasSubstr("--port 1"), HasSubstr("--no-verbose"), HasSubstr(R"(--config '{"a":1}')"), Not(HasSubstr("hush"))));
 }
 
 TEST(Flags, HelpIsCompleteAndGrouped) {
@@ -175,11 +202,28 @@ TEST(Flags, HelpOfAPart) {
 }
 
 TEST(ParseCount, UnderstandsWhatPeopleWrite) {
-  const std::vector<std::pair<const char*, std::optional<int64_t>>> cases = {
-      {"0", 0},       {"32768", 32768}, {"-1", -1},          {"1k", 1000},          {"1K", 1024},       {"1Ki", 1024},       {"32k", 32000},
-      {"25.6k", 25600}, {"1.5G", 1610612736}, {"2m", 2000000}, {"1T", 1099511627776}, {"", std::nullopt}, {"k", std::nullopt}, {"1kk", std::nullopt},
-      {"1ki", std::nullopt}, {"0.0001k", std::nullopt}, {"1e400k", std::nullopt}, {"99999999999999999999", std::nullopt}, {"9999999T", std::nullopt},
-      {"1 k", std::nullopt}, {"nank", std::nullopt}, {"0x10", std::nullopt}};
+  const std::vector<std::pair<const char*, std::optional<int64_t>>> cases = {{"0", 0},
+                                                                             {"32768", 32768},
+                                                                             {"-1", -1},
+                                                                             {"1k", 1000},
+                                                                             {"1K", 1024},
+                                                                             {"1Ki", 1024},
+                                                                             {"32k", 32000},
+                                                                             {"25.6k", 25600},
+                                                                             {"1.5G", 1610612736},
+                                                                             {"2m", 2000000},
+                                                                             {"1T", 1099511627776},
+                                                                             {"", std::nullopt},
+                                                                             {"k", std::nullopt},
+                                                                             {"1kk", std::nullopt},
+                                                                             {"1ki", std::nullopt},
+                                                                             {"0.0001k", std::nullopt},
+                                                                             {"1e400k", std::nullopt},
+                                                                             {"99999999999999999999", std::nullopt},
+                                                                             {"9999999T", std::nullopt},
+                                                                             {"1 k", std::nullopt},
+                                                                             {"nank", std::nullopt},
+                                                                             {"0x10", std::nullopt}};
   for (const auto& [text, want] : cases) EXPECT_EQ(parse_count(text), want) << text;
 }
 

@@ -55,7 +55,8 @@ TEST(Inspection, ReportsShardsExpertLayoutsAndDenseModels) {
 
 TEST(Inspection, TextAndJsonTellTheSame) {
   const Inspection model = inspect_model(kRoot + "/models/weir-tiny");
-  EXPECT_THAT(to_text(model), AllOf(HasSubstr("(3D A) x 2"), HasSubstr("16, 4 per token"), HasSubstr("BF16"), HasSubstr("servable"), HasSubstr("yes")));
+  EXPECT_THAT(to_text(model),
+              AllOf(HasSubstr("(3D A) x 2"), HasSubstr("16, 4 per token"), HasSubstr("BF16"), HasSubstr("servable"), HasSubstr("yes")));
   const Json json = to_json(model);
   EXPECT_EQ(json["layers"]["count"], 8);
   EXPECT_EQ(json["layers"]["types"][3], "full_attention");
@@ -68,8 +69,10 @@ TEST(Inspection, ReadsTheDescriptionOfAQuantisedExport) {
   const std::filesystem::path dir = std::filesystem::path(testing::TempDir()) / "weir_inspect_quantised";
   std::filesystem::remove_all(dir);
   std::filesystem::create_directories(dir);
-  for (const char* file : {"config.json", "model.safetensors"}) std::filesystem::copy_file(kRoot + "/tests/golden/dense/" + file, dir / file);
-  std::ofstream(dir / "quant_model_description.json") << R"({"version": "1.0.0", "model_quant_type": "W8A8_DYNAMIC", "group_size": 0, "optional": {},
+  for (const char* file : {"config.json", "model.safetensors"})
+    std::filesystem::copy_file(kRoot + "/tests/golden/dense/" + file, dir / file);
+  std::ofstream(dir / "quant_model_description.json")
+      << R"({"version": "1.0.0", "model_quant_type": "W8A8_DYNAMIC", "group_size": 0, "optional": {},
     "model.language_model.layers.3.self_attn.q_proj.weight": "W8A8_DYNAMIC", "model.language_model.layers.7.self_attn.q_proj.weight": "W8A8_DYNAMIC",
     "model.language_model.layers.3.self_attn.q_proj.weight_scale": "W8A8_DYNAMIC", "lm_head.weight": "FLOAT"})";
   const Inspection model = inspect_model(dir);

@@ -38,7 +38,9 @@ std::vector<std::string> shell_words(const std::string& text) {
     } else if (c == '$') {
       word += "192.0.2.1";
       in_word = true;
-      while (i + 1 < text.size() && (std::isalnum(static_cast<unsigned char>(text[i + 1])) || std::string_view("_{}").find(text[i + 1]) != std::string_view::npos)) ++i;
+      while (i + 1 < text.size() &&
+             (std::isalnum(static_cast<unsigned char>(text[i + 1])) || std::string_view("_{}").find(text[i + 1]) != std::string_view::npos))
+        ++i;
     } else if (c == ' ' || c == '\n') {
       if (in_word) out.push_back(word);
       word.clear();
@@ -113,36 +115,68 @@ TEST(ServeFlags, EveryCommandLineOfTheSeedParses) {
 
 TEST(ServeFlags, WhatTheSeedNeedsAndIsNotBuiltIsRefusedByName) {
   const auto commands = seed_commands();
-  EXPECT_THAT(remarks(parse(commands[0]), CompatVerdict::kRefuse), ElementsAre(HasSubstr("--tensor-parallel-size must be 1, got 16"), HasSubstr("--quantization")));
+  EXPECT_THAT(remarks(parse(commands[0]), CompatVerdict::kRefuse),
+              ElementsAre(HasSubstr("--tensor-parallel-size must be 1, got 16"), HasSubstr("--quantization")));
   EXPECT_THAT(remarks(parse(commands[2]), CompatVerdict::kRefuse), testing::Contains(HasSubstr("--headless")));
   EXPECT_THAT(remarks(parse(commands[3]), CompatVerdict::kRefuse), testing::Contains(HasSubstr("--kv-transfer-config")));
   EXPECT_THROW(apply_compat_flags(parse(commands[0])), UsageError);
 }
 
 TEST(ServeFlags, TheSeedsFlagsForOneRankAreAcceptedWithAWordOnEach) {
-  const Flags flags = parse({kModel, "--data-parallel-size", "1", "--tensor-parallel-size", "1", "--enable-expert-parallel", "--seed", "1024", "--trust-remote-code",
-                             "--enable-prefix-caching", "--speculative-config", R"({"method": "qwen3_5_mtp", "num_speculative_tokens": 3})",
-                             "--compilation-config", R"({"cudagraph_mode":"FULL_DECODE_ONLY"})", "--additional-config",
-                             R"({"enable_cpu_binding":true, "enable_fused_mc2":1})", "--enforce-eager", "--async-scheduling", "--no-disable-hybrid-kv-cache-manager"});
+  const Flags flags =
+      parse({kModel, "--data-parallel-size", "1", "--tensor-parallel-size", "1", "--enable-expert-parallel", "--seed", "1024",
+             "--trust-remote-code", "--enable-prefix-caching", "--speculative-config",
+             R"({"method": "qwen3_5_mtp", "num_speculative_tokens": 3})", "--compilation-config",
+             R"({"cudagraph_mode":"FULL_DECODE_ONLY"})", "--additional-config", R"({"enable_cpu_binding":true, "enable_fused_mc2":1})",
+             "--enforce-eager", "--async-scheduling", "--no-disable-hybrid-kv-cache-manager"});
   EXPECT_THAT(remarks(flags, CompatVerdict::kRefuse), IsEmpty());
   EXPECT_THAT(remarks(flags, CompatVerdict::kWarn), ElementsAre(HasSubstr("--speculative-config"), HasSubstr("--enable-prefix-caching")));
-  EXPECT_THAT(remarks(flags, CompatVerdict::kNote), testing::Contains(AllOf(HasSubstr("--additional-config"), HasSubstr("enable_fused_mc2"))));
+  EXPECT_THAT(remarks(flags, CompatVerdict::kNote),
+              testing::Contains(AllOf(HasSubstr("--additional-config"), HasSubstr("enable_fused_mc2"))));
   EXPECT_NO_THROW(apply_compat_flags(flags));
 }
 
 TEST(ServeFlags, SwitchesThatAreOffSayNothing) {
-  EXPECT_THAT(review_compat_flags(parse({"--no-enable-prefix-caching", "--no-headless", "--no-enforce-eager", "--quantization", "none"})), IsEmpty());
+  EXPECT_THAT(review_compat_flags(parse({"--no-enable-prefix-caching", "--no-headless", "--no-enforce-eager", "--quantization", "none"})),
+              IsEmpty());
 }
 
 TEST(ServeFlags, SpeculationIsCheckedAlthoughNothingIsDrafted) {
-  EXPECT_THAT(remarks(parse({"--speculative-config", R"({"num_speculative_tokens": "three"})"}), CompatVerdict::kRefuse), ElementsAre(HasSubstr("\"three\"")));
+  EXPECT_THAT(remarks(parse({"--speculative-config", R"({"num_speculative_tokens": "three"})"}), CompatVerdict::kRefuse),
+              ElementsAre(HasSubstr("\"three\"")));
 }
 
 TEST(ServeFlags, BecomeOptionsOfEngineAndServer) {
-  const ServeOptions o = options({"--port", "9000", "--served-model-name", "a", "b", "--max-model-len", "4k", "--max-num-seqs", "8", "--memory-utilization", "0.5",
-                                  "--kv-cache-memory-bytes", "1G", "--dtype", "float32", "--api-key", "k1", "--api-key", "k2", "--allowed-origins",
-                                  R"(["https://a.example", "https://b.example"])", "--reasoning-parser", "qwen3", "--default-chat-template-kwargs",
-                                  R"({"enable_thinking": false})", "--shutdown-timeout", "1.5", "--disable-log-requests", "--max-body-bytes", "1K"});
+  const ServeOptions o = options({"--port",
+                                  "9000",
+                                  "--served-model-name",
+                                  "a",
+                                  "b",
+                                  "--max-model-len",
+                                  "4k",
+                                  "--max-num-seqs",
+                                  "8",
+                                  "--memory-utilization",
+                                  "0.5",
+                                  "--kv-cache-memory-bytes",
+                                  "1G",
+                                  "--dtype",
+                                  "float32",
+                                  "--api-key",
+                                  "k1",
+                                  "--api-key",
+                                  "k2",
+                                  "--allowed-origins",
+                                  R"(["https://a.example", "https://b.example"])",
+                                  "--reasoning-parser",
+                                  "qwen3",
+                                  "--default-chat-template-kwargs",
+                                  R"({"enable_thinking": false})",
+                                  "--shutdown-timeout",
+                                  "1.5",
+                                  "--disable-log-requests",
+                                  "--max-body-bytes",
+                                  "1K"});
   EXPECT_EQ(o.engine.model, kModel);
   EXPECT_EQ(o.engine.max_model_len, 4000);
   EXPECT_EQ(o.engine.max_num_seqs, 8);

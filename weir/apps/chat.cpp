@@ -40,7 +40,7 @@ void on_interrupt(int) {
 
 // Without SA_RESTART, so that waiting for a line ends too.
 void watch_interrupts() {
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = on_interrupt;
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, &action, nullptr);
@@ -61,7 +61,7 @@ class Screen {
     if (terminal_) put(colours_ ? concat(kDim, printable(text), kPlain) : printable(text));
   }
   void error(std::string_view text) { std::fprintf(stderr, "weir: %s\n", printable(text).c_str()); }
-  bool failed() const { return std::ferror(stdout) != 0; }   // nobody reads any more
+  bool failed() const { return std::ferror(stdout) != 0; }  // nobody reads any more
 
  private:
   static void put(const std::string& text) {
@@ -79,13 +79,13 @@ class Chat {
   int run();
 
  private:
-  bool wait_for_server();                       // false: Ctrl-C
+  bool wait_for_server();  // false: Ctrl-C
   void choose_model();
-  bool command(const std::string& line);        // false: leave
-  bool ask(const std::string& text);            // false: the answer failed
+  bool command(const std::string& line);  // false: leave
+  bool ask(const std::string& text);      // false: the answer failed
   void show_stats(const ChatStream& stream, Clock::time_point begin, std::optional<Clock::time_point> first, bool stopped);
   template <class Call>
-  auto stoppable(const Call& call);             // runs call() while Ctrl-C means cancel()
+  auto stoppable(const Call& call);  // runs call() while Ctrl-C means cancel()
 
   HttpClient client_;
   ChatSession session_;
@@ -139,7 +139,8 @@ int Chat::run() {
     if (session_.settings().model.empty()) choose_model();
   } catch (const Error& error) {
     if (error.code == ErrorCode::kCancelled) return 0;
-    if (error.code == ErrorCode::kUnavailable) fail(error.code, error.what(), " (start a server with `weir serve MODEL`, or name another with --url)");
+    if (error.code == ErrorCode::kUnavailable)
+      fail(error.code, error.what(), " (start a server with `weir serve MODEL`, or name another with --url)");
     throw;
   }
   if (editor_.interactive()) screen_.dim(concat("talking to ", session_.settings().model, "; /help lists the commands, Ctrl-D leaves\n"));
@@ -149,7 +150,7 @@ int Chat::run() {
     const LineEditor::Result input = editor_.read("> ", screen_.colours() ? kBold : "");
     if (input.outcome == LineEditor::Outcome::kEnd) break;
     if (input.outcome == LineEditor::Outcome::kInterrupted) {
-      if (!editor_.interactive()) break;   // a script's Ctrl-C means the script
+      if (!editor_.interactive()) break;  // a script's Ctrl-C means the script
       screen_.dim("(Ctrl-D or /exit leaves)\n");
       continue;
     }
@@ -205,7 +206,7 @@ bool Chat::ask(const std::string& text) {
       ends_in_newline = delta.reasoning.back() == '\n';
     }
     std::string_view content = delta.content;
-    if (answer.empty()) content.remove_prefix(std::min(content.find_first_not_of('\n'), content.size()));   // left over behind </think>
+    if (answer.empty()) content.remove_prefix(std::min(content.find_first_not_of('\n'), content.size()));  // left over behind </think>
     if (content.empty()) return;
     if (thinking_shown) screen_.write(ends_in_newline ? "\n" : "\n\n");
     thinking_shown = false;
@@ -223,17 +224,23 @@ bool Chat::ask(const std::string& text) {
         return !stream.done() && !screen_.failed();
       });
     });
-    if (!response.ok()) failure = error_message(response.status, response.body);
-    else if (!stream.done() && !screen_.failed()) failure = "the answer ended early: the server closed the connection";
+    if (!response.ok())
+      failure = error_message(response.status, response.body);
+    else if (!stream.done() && !screen_.failed())
+      failure = "the answer ended early: the server closed the connection";
   } catch (const Error& error) {
-    if (error.code == ErrorCode::kCancelled) stopped = true;
-    else failure = error.what();
+    if (error.code == ErrorCode::kCancelled)
+      stopped = true;
+    else
+      failure = error.what();
   }
   show(stream.finish());
   if (!ends_in_newline) screen_.write("\n");
   session_.answered(answer);
-  if (!failure.empty()) screen_.error(failure);
-  else show_stats(stream, begin, first, stopped);
+  if (!failure.empty())
+    screen_.error(failure);
+  else
+    show_stats(stream, begin, first, stopped);
   return failure.empty();
 }
 
@@ -270,13 +277,36 @@ const CommandSpec& chat_command() {
               {.name = "model", .group = "Server", .help = "Model to talk to. Not given: the first one that the server lists."},
 
               {.name = "system", .group = "Conversation", .help = "System message."},
-              {.name = "thinking", .type = FlagType::kBool, .group = "Conversation",
+              {.name = "thinking",
+               .type = FlagType::kBool,
+               .group = "Conversation",
                .help = "Let the model think before it answers, or not. Not given: the template's choice."},
-              {.name = "max-tokens", .type = FlagType::kCount, .group = "Conversation", .help = "Most tokens of an answer, thoughts included.", .min = 1},
-              {.name = "temperature", .type = FlagType::kNumber, .group = "Conversation", .help = "0 is greedy. This and the next: not given, the server's setting.", .min = 0},
-              {.name = "top-p", .type = FlagType::kNumber, .group = "Conversation", .help = "Draw from the most likely tokens of this total probability.", .min = 0, .max = 1},
-              {.name = "top-k", .type = FlagType::kInt, .group = "Conversation", .help = "Draw from this many most likely tokens.", .min = -1},
-              {.name = "seed", .type = FlagType::kInt, .group = "Conversation", .help = "The same draws for the same conversation.", .min = 0},
+              {.name = "max-tokens",
+               .type = FlagType::kCount,
+               .group = "Conversation",
+               .help = "Most tokens of an answer, thoughts included.",
+               .min = 1},
+              {.name = "temperature",
+               .type = FlagType::kNumber,
+               .group = "Conversation",
+               .help = "0 is greedy. This and the next: not given, the server's setting.",
+               .min = 0},
+              {.name = "top-p",
+               .type = FlagType::kNumber,
+               .group = "Conversation",
+               .help = "Draw from the most likely tokens of this total probability.",
+               .min = 0,
+               .max = 1},
+              {.name = "top-k",
+               .type = FlagType::kInt,
+               .group = "Conversation",
+               .help = "Draw from this many most likely tokens.",
+               .min = -1},
+              {.name = "seed",
+               .type = FlagType::kInt,
+               .group = "Conversation",
+               .help = "The same draws for the same conversation.",
+               .min = 0},
           },
       .epilogue = concat("\nin the conversation\n", kHelp),
   };

@@ -20,8 +20,10 @@ std::string text_of(const Json& value) { return value.is_string() ? value.get<st
 void ChatSession::ask(const std::string& text) { turns_.push_back(Json{{"role", "user"}, {"content", text}}); }
 
 void ChatSession::answered(const std::string& text) {
-  if (text.empty()) turns_.erase(turns_.size() - 1);
-  else turns_.push_back(Json{{"role", "assistant"}, {"content", text}});
+  if (text.empty())
+    turns_.erase(turns_.size() - 1);
+  else
+    turns_.push_back(Json{{"role", "assistant"}, {"content", text}});
 }
 
 std::string ChatSession::request_body() const {
@@ -29,7 +31,9 @@ std::string ChatSession::request_body() const {
   if (!settings_.system.empty()) messages.push_back(Json{{"role", "system"}, {"content", settings_.system}});
   for (const Json& turn : turns_) messages.push_back(turn);
   // The usage in every chunk: an answer that is stopped never gets to the last one.
-  Json body = {{"model", settings_.model}, {"messages", std::move(messages)}, {"stream", true},
+  Json body = {{"model", settings_.model},
+               {"messages", std::move(messages)},
+               {"stream", true},
                {"stream_options", {{"include_usage", true}, {"continuous_usage_stats", true}}}};
   if (settings_.thinking) body["chat_template_kwargs"] = Json{{"enable_thinking", *settings_.thinking}};
   if (settings_.temperature) body["temperature"] = *settings_.temperature;
@@ -43,7 +47,7 @@ std::string ChatSession::request_body() const {
 ChatStream::Delta ChatStream::push(std::string_view line) {
   static constexpr std::string_view kData = "data:";
   Delta out;
-  if (!line.starts_with(kData)) return out;   // empty lines end an event; comments keep a connection open
+  if (!line.starts_with(kData)) return out;  // empty lines end an event; comments keep a connection open
   line.remove_prefix(kData.size());
   if (line.starts_with(' ')) line.remove_prefix(1);
   if (line == "[DONE]") {
@@ -52,7 +56,8 @@ ChatStream::Delta ChatStream::push(std::string_view line) {
   }
   const Json chunk = parse_json(line, "answer of the server");
   if (const Json& error = member(chunk, "error"); !error.is_null()) fail(ErrorCode::kUnavailable, error_message(0, line));
-  if (const Json& tokens = member(member(chunk, "usage"), "completion_tokens"); tokens.is_number_integer()) completion_tokens_ = tokens.get<int64_t>();
+  if (const Json& tokens = member(member(chunk, "usage"), "completion_tokens"); tokens.is_number_integer())
+    completion_tokens_ = tokens.get<int64_t>();
   const Json& choices = member(chunk, "choices");
   if (!choices.is_array() || choices.empty()) return out;
   const Json& delta = member(choices[0], "delta");
@@ -78,7 +83,7 @@ std::string error_message(int status, std::string_view body) {
     if (error.is_string()) return error.get<std::string>();
     if (const std::string message = text_of(member(error, "message")); !message.empty()) return message;
     if (const std::string message = text_of(member(parsed, "message")); !message.empty()) return message;
-  } catch (const Error&) {   // not JSON: a proxy's page, perhaps
+  } catch (const Error&) {  // not JSON: a proxy's page, perhaps
   }
   return concat("the server answered with status ", status);
 }

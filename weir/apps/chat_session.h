@@ -1,4 +1,5 @@
-// A conversation with /v1/chat/completions of any OpenAI-compatible server: what is sent, and what a streamed answer says. No sockets, no terminal.
+// A conversation with /v1/chat/completions of any OpenAI-compatible server: what is sent, and what a streamed answer says. No sockets, no
+// terminal.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +14,8 @@ namespace weir {
 
 struct ChatSettings {
   std::string model;
-  std::string system;                     // empty: none
-  std::optional<bool> thinking;           // nullopt: as the model's template does
+  std::string system;            // empty: none
+  std::optional<bool> thinking;  // nullopt: as the model's template does
   std::optional<double> temperature, top_p;
   std::optional<int64_t> top_k, max_tokens, seed;
 };
@@ -24,7 +25,7 @@ class ChatSession {
   explicit ChatSession(ChatSettings settings) : settings_(std::move(settings)) {}
 
   ChatSettings& settings() { return settings_; }
-  void ask(const std::string& text);        // the next user turn
+  void ask(const std::string& text);  // the next user turn
   // The turn's answer. Empty (stopped before it began, or failed): the question is forgotten too, so that turns keep alternating.
   void answered(const std::string& text);
   void reset() { turns_ = Json::array(); }
@@ -34,7 +35,7 @@ class ChatSession {
 
  private:
   ChatSettings settings_;
-  Json turns_ = Json::array();              // {"role", "content"} each, without the system message
+  Json turns_ = Json::array();  // {"role", "content"} each, without the system message
 };
 
 // Reads the lines of a streamed answer.
@@ -49,8 +50,8 @@ class ChatStream {
   // At the end of the stream: what was held back as a possible marker.
   Delta finish();
 
-  bool done() const { return done_; }                                      // "[DONE]" was seen
-  const std::string& finish_reason() const { return finish_reason_; }      // empty while it runs
+  bool done() const { return done_; }                                  // "[DONE]" was seen
+  const std::string& finish_reason() const { return finish_reason_; }  // empty while it runs
   std::optional<int64_t> completion_tokens() const { return completion_tokens_; }
 
  private:

@@ -11,7 +11,7 @@ using Remark = std::optional<CompatRemark>;
 
 struct Row {
   FlagSpec spec;
-  std::function<Remark(const Flags&)> review;   // called when the flag was given
+  std::function<Remark(const Flags&)> review;  // called when the flag was given
 };
 
 Remark note(const std::string& text) { return CompatRemark{CompatVerdict::kNote, text}; }
@@ -40,8 +40,9 @@ Remark review_speculation(const Flags& flags) {
   const auto drafts = config.find("num_speculative_tokens");
   if (drafts != config.end() && (!drafts->is_number_integer() || *drafts < 0 || *drafts > 64))
     return refuse(concat("--speculative-config: num_speculative_tokens must be an integer from 0 to 64, got ", dump_json(*drafts)));
-  return warn("--speculative-config: speculative decoding is not built yet (issue 5); answers are the same, but nothing is drafted and decoding is "
-              "not sped up");
+  return warn(
+      "--speculative-config: speculative decoding is not built yet (issue 5); answers are the same, but nothing is drafted and decoding is "
+      "not sped up");
 }
 
 Remark review_additional_config(const Flags& flags) {
@@ -61,33 +62,75 @@ constexpr const char* kParallel = "Parallelism (one rank is built)";
 constexpr const char* kAccepted = "Accepted for compatibility";
 
 std::vector<Row> parallel_rows() {
-  const auto one_engine = [](const std::string& name) { return always(note(concat("--", name, " has nothing to do with one engine in this process"))); };
+  const auto one_engine = [](const std::string& name) {
+    return always(note(concat("--", name, " has nothing to do with one engine in this process")));
+  };
   return {
-      {{.name = "tensor-parallel-size", .type = FlagType::kInt, .group = kParallel, .help = "Ranks that share every matrix.", .fallback = "1",
-        .aliases = {"-tp"}, .min = 1},
+      {{.name = "tensor-parallel-size",
+        .type = FlagType::kInt,
+        .group = kParallel,
+        .help = "Ranks that share every matrix.",
+        .fallback = "1",
+        .aliases = {"-tp"},
+        .min = 1},
        only_one("tensor-parallel-size", "tensor parallelism")},
-      {{.name = "pipeline-parallel-size", .type = FlagType::kInt, .group = kParallel, .help = "Ranks that share the layers.", .fallback = "1",
-        .aliases = {"-pp"}, .min = 1},
+      {{.name = "pipeline-parallel-size",
+        .type = FlagType::kInt,
+        .group = kParallel,
+        .help = "Ranks that share the layers.",
+        .fallback = "1",
+        .aliases = {"-pp"},
+        .min = 1},
        only_one("pipeline-parallel-size", "pipeline parallelism")},
-      {{.name = "data-parallel-size", .type = FlagType::kInt, .group = kParallel, .help = "Engines behind one address.", .fallback = "1",
-        .aliases = {"-dp"}, .min = 1},
+      {{.name = "data-parallel-size",
+        .type = FlagType::kInt,
+        .group = kParallel,
+        .help = "Engines behind one address.",
+        .fallback = "1",
+        .aliases = {"-dp"},
+        .min = 1},
        only_one("data-parallel-size", "data parallelism")},
-      {{.name = "data-parallel-size-local", .type = FlagType::kInt, .group = kParallel, .help = "Engines on this machine.", .fallback = "1",
-        .aliases = {"-dpl"}, .min = 0},
+      {{.name = "data-parallel-size-local",
+        .type = FlagType::kInt,
+        .group = kParallel,
+        .help = "Engines on this machine.",
+        .fallback = "1",
+        .aliases = {"-dpl"},
+        .min = 0},
        only_one("data-parallel-size-local", "data parallelism")},
-      {{.name = "data-parallel-start-rank", .type = FlagType::kInt, .group = kParallel, .help = "First engine on this machine.", .fallback = "0",
-        .aliases = {"-dpr"}, .min = 0},
+      {{.name = "data-parallel-start-rank",
+        .type = FlagType::kInt,
+        .group = kParallel,
+        .help = "First engine on this machine.",
+        .fallback = "0",
+        .aliases = {"-dpr"},
+        .min = 0},
        [](const Flags& flags) -> Remark {
          if (flags.integer("data-parallel-start-rank") == 0) return std::nullopt;
-         return refuse(concat("not built: data parallelism; --data-parallel-start-rank must be 0, got ", flags.integer("data-parallel-start-rank")));
+         return refuse(
+             concat("not built: data parallelism; --data-parallel-start-rank must be 0, got ", flags.integer("data-parallel-start-rank")));
        }},
-      {{.name = "data-parallel-address", .group = kParallel, .help = "Where the first machine listens for the others.", .aliases = {"-dpa"}},
+      {{.name = "data-parallel-address",
+        .group = kParallel,
+        .help = "Where the first machine listens for the others.",
+        .aliases = {"-dpa"}},
        one_engine("data-parallel-address")},
-      {{.name = "data-parallel-rpc-port", .type = FlagType::kInt, .group = kParallel, .help = "Port for that.", .aliases = {"-dpp"}, .min = 1, .max = 65535},
+      {{.name = "data-parallel-rpc-port",
+        .type = FlagType::kInt,
+        .group = kParallel,
+        .help = "Port for that.",
+        .aliases = {"-dpp"},
+        .min = 1,
+        .max = 65535},
        one_engine("data-parallel-rpc-port")},
       {boolean("data-parallel-hybrid-lb", "Balance over the engines of this machine only.", kParallel),
        when_on("data-parallel-hybrid-lb", refuse("not built: data parallelism (--data-parallel-hybrid-lb)"))},
-      {{.name = "api-server-count", .type = FlagType::kInt, .group = kParallel, .help = "Processes that serve HTTP.", .fallback = "1", .min = 0},
+      {{.name = "api-server-count",
+        .type = FlagType::kInt,
+        .group = kParallel,
+        .help = "Processes that serve HTTP.",
+        .fallback = "1",
+        .min = 0},
        [](const Flags& flags) -> Remark {
          if (flags.integer("api-server-count") <= 1) return std::nullopt;
          return note("--api-server-count: one process serves HTTP with threads of its own");
@@ -96,7 +139,10 @@ std::vector<Row> parallel_rows() {
        when_on("headless", refuse("not built: engines on further machines (--headless)"))},
       {boolean("enable-expert-parallel", "Spread experts over the ranks.", kParallel),
        when_on("enable-expert-parallel", note("--enable-expert-parallel: one rank holds all experts"))},
-      {{.name = "distributed-executor-backend", .group = kParallel, .help = "How ranks are started.", .choices = {"mp", "uni", "ray", "external_launcher"}},
+      {{.name = "distributed-executor-backend",
+        .group = kParallel,
+        .help = "How ranks are started.",
+        .choices = {"mp", "uni", "ray", "external_launcher"}},
        always(note("--distributed-executor-backend: the one rank runs inside this process"))},
       {{.name = "kv-transfer-config", .type = FlagType::kJson, .group = kParallel, .help = "Moving KV between prefill and decode servers."},
        always(refuse("not built: prefill/decode disaggregation (--kv-transfer-config)"))},
@@ -105,48 +151,68 @@ std::vector<Row> parallel_rows() {
 
 std::vector<Row> feature_rows() {
   return {
-      {{.name = "speculative-config", .type = FlagType::kJson, .group = kAccepted,
-        .help = "Speculative decoding. Not built yet (issue 5): answers are the same, decoding is not sped up.", .aliases = {"-sc"}},
+      {{.name = "speculative-config",
+        .type = FlagType::kJson,
+        .group = kAccepted,
+        .help = "Speculative decoding. Not built yet (issue 5): answers are the same, decoding is not sped up.",
+        .aliases = {"-sc"}},
        review_speculation},
       {boolean("enable-prefix-caching", "Reuse of computed prefixes. Not built yet (issue 4): every prompt is computed in full."),
-       when_on("enable-prefix-caching", warn("--enable-prefix-caching: prefix caching is not built yet (issue 4); every prompt is computed in full"))},
+       when_on("enable-prefix-caching",
+               warn("--enable-prefix-caching: prefix caching is not built yet (issue 4); every prompt is computed in full"))},
       {{.name = "quantization", .group = kAccepted, .help = "Weight format; only none is built (issue 6).", .aliases = {"-q"}},
        [](const Flags& flags) -> Remark {
          const std::string method = flags.text("quantization");
          if (method == "none" || method == "None") return std::nullopt;
          return refuse(concat("not built: quantised weights (issue 6); --quantization must be none, got \"", method, "\""));
        }},
-      {{.name = "kv-cache-dtype", .group = kAccepted, .help = "Type of K and V; chosen with --dtype.", .choices = {"auto", "bfloat16", "float32"}},
+      {{.name = "kv-cache-dtype",
+        .group = kAccepted,
+        .help = "Type of K and V; chosen with --dtype.",
+        .choices = {"auto", "bfloat16", "float32"}},
        [](const Flags& flags) -> Remark {
-         return flags.text("kv-cache-dtype") == "auto" ? std::nullopt : note("--kv-cache-dtype: K and V are kept in the type that --dtype chose");
+         return flags.text("kv-cache-dtype") == "auto" ? std::nullopt
+                                                       : note("--kv-cache-dtype: K and V are kept in the type that --dtype chose");
        }},
       {boolean("enable-auto-tool-choice", "Parsed tool calls. Not built yet: they stay in the text."),
-       when_on("enable-auto-tool-choice", warn("--enable-auto-tool-choice: tool-call parsing is not built yet; calls stay in the answer's text"))},
-      {{.name = "tool-call-parser", .group = kAccepted, .help = "Format of tool calls, for --enable-auto-tool-choice."}, always(std::nullopt)},
+       when_on("enable-auto-tool-choice",
+               warn("--enable-auto-tool-choice: tool-call parsing is not built yet; calls stay in the answer's text"))},
+      {{.name = "tool-call-parser", .group = kAccepted, .help = "Format of tool calls, for --enable-auto-tool-choice."},
+       always(std::nullopt)},
   };
 }
 
 std::vector<Row> harmless_rows() {
   return {
-      {boolean("trust-remote-code", "weir never runs code of a model."), when_on("trust-remote-code", note("--trust-remote-code: weir never runs code of a model"))},
-      {boolean("enforce-eager", "weir captures no graphs."), when_on("enforce-eager", note("--enforce-eager: weir always computes eagerly"))},
-      {{.name = "compilation-config", .type = FlagType::kJson, .group = kAccepted, .help = "Graph capture; a CPU has none.", .aliases = {"-cc", "-O"}},
+      {boolean("trust-remote-code", "weir never runs code of a model."),
+       when_on("trust-remote-code", note("--trust-remote-code: weir never runs code of a model"))},
+      {boolean("enforce-eager", "weir captures no graphs."),
+       when_on("enforce-eager", note("--enforce-eager: weir always computes eagerly"))},
+      {{.name = "compilation-config",
+        .type = FlagType::kJson,
+        .group = kAccepted,
+        .help = "Graph capture; a CPU has none.",
+        .aliases = {"-cc", "-O"}},
        always(note("--compilation-config: kernels are compiled ahead of time and there are no graphs to capture on a CPU"))},
-      {{.name = "additional-config", .type = FlagType::kJson, .group = kAccepted, .help = "Switches of vllm-ascend."}, review_additional_config},
+      {{.name = "additional-config", .type = FlagType::kJson, .group = kAccepted, .help = "Switches of vllm-ascend."},
+       review_additional_config},
       {boolean("async-scheduling", "Planning beside the device."),
        when_on("async-scheduling", note("--async-scheduling: on a CPU, planning a step takes microseconds and is not overlapped"))},
       {boolean("enable-chunked-prefill", "Always on."),
        [](const Flags& flags) -> Remark {
-         return flags.boolean("enable-chunked-prefill") ? std::nullopt
-                                                        : warn("--no-enable-chunked-prefill: prompts above --max-num-batched-tokens are always computed in chunks");
+         return flags.boolean("enable-chunked-prefill")
+                    ? std::nullopt
+                    : warn("--no-enable-chunked-prefill: prompts above --max-num-batched-tokens are always computed in chunks");
        }},
       {boolean("disable-hybrid-kv-cache-manager", "weir always keeps KV pages and delta-net states apart."),
        always(note("--disable-hybrid-kv-cache-manager, --no-…: KV pages and delta-net states always have pools of their own"))},
       {{.name = "block-size", .type = FlagType::kInt, .group = kAccepted, .help = "KV pages hold 16 tokens.", .min = 1},
        [](const Flags& flags) -> Remark {
-         return flags.integer("block-size") == 16 ? std::nullopt : note("--block-size: KV pages hold 16 tokens whatever the delta-net state weighs");
+         return flags.integer("block-size") == 16 ? std::nullopt
+                                                  : note("--block-size: KV pages hold 16 tokens whatever the delta-net state weighs");
        }},
-      {{.name = "load-format", .group = kAccepted, .help = "Weights are read from safetensors.", .choices = {"auto", "safetensors"}}, always(std::nullopt)},
+      {{.name = "load-format", .group = kAccepted, .help = "Weights are read from safetensors.", .choices = {"auto", "safetensors"}},
+       always(std::nullopt)},
       {boolean("language-model-only", "Vision weights are not loaded."), always(std::nullopt)},
       {boolean("disable-log-stats", "weir writes no statistics to the log."), always(std::nullopt)},
   };

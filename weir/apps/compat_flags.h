@@ -12,9 +12,9 @@ namespace weir {
 std::vector<FlagSpec> compat_flags();
 
 enum class CompatVerdict : uint8_t {
-  kNote,     // nothing is lost: one INFO line says what weir does instead
-  kWarn,     // answers stay right, but something asked for does not happen
-  kRefuse,   // answers or topology would differ from what was asked for
+  kNote,    // nothing is lost: one INFO line says what weir does instead
+  kWarn,    // answers stay right, but something asked for does not happen
+  kRefuse,  // answers or topology would differ from what was asked for
 };
 
 struct CompatRemark {

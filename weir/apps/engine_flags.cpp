@@ -12,10 +12,12 @@ constexpr double kInt32Max = std::numeric_limits<int32_t>::max();
 std::string model_directory(const Flags& flags) {
   std::optional<std::string> model = flags.positional(0);
   if (!model) model = flags.find_text("model");
-  if (!model || model->empty()) throw UsageError("no model given: name a directory with config.json and *.safetensors, e.g. models/weir-tiny");
+  if (!model || model->empty())
+    throw UsageError("no model given: name a directory with config.json and *.safetensors, e.g. models/weir-tiny");
   std::error_code ignored;
   if (!std::filesystem::is_directory(*model, ignored))
-    fail(ErrorCode::kNotFound, "model \"", *model, "\" is not a directory on this machine; weir serves local directories and downloads nothing",
+    fail(ErrorCode::kNotFound, "model \"", *model,
+         "\" is not a directory on this machine; weir serves local directories and downloads nothing",
          model->find('/') != std::string::npos && model->front() != '/' && model->front() != '.'
              ? concat(" (for a hub id: `hf download ", *model, " --local-dir DIR`, then name DIR)")
              : "");
@@ -38,36 +40,80 @@ std::vector<FlagSpec> engine_flags() {
   return {
       {.name = "model", .group = "Model", .help = "Directory of the model; the positional argument wins.", .value_name = "DIR"},
       {.name = "tokenizer", .group = "Model", .help = "Directory of the tokenizer; not given: the model's.", .value_name = "DIR"},
-      {.name = "dtype", .group = "Model", .help = "Arithmetic of the weights: as stored (BF16), or float32 for comparisons with a reference.",
-       .fallback = defaults.dtype, .choices = {"auto", "bfloat16", "float32"}},
-      {.name = "max-model-len", .type = FlagType::kCount, .group = "Model",
+      {.name = "dtype",
+       .group = "Model",
+       .help = "Arithmetic of the weights: as stored (BF16), or float32 for comparisons with a reference.",
+       .fallback = defaults.dtype,
+       .choices = {"auto", "bfloat16", "float32"}},
+      {.name = "max-model-len",
+       .type = FlagType::kCount,
+       .group = "Model",
        .help = "Most tokens of one request, prompt and answer together. auto or -1: what config.json says, lowered to what fits in memory.",
-       .fallback = "auto", .choices = {"auto"}, .min = -1, .max = kInt32Max},
-      {.name = "seed", .type = FlagType::kInt, .group = "Model", .help = "Start of the random draws of requests that bring no seed.",
-       .fallback = std::to_string(defaults.seed), .min = 0},
-      {.name = "chat-template", .group = "Model", .help = "File or text of a Jinja chat template to use instead of the model's.", .value_name = "FILE|TEXT"},
-      {.name = "generation-config", .group = "Model",
+       .fallback = "auto",
+       .choices = {"auto"},
+       .min = -1,
+       .max = kInt32Max},
+      {.name = "seed",
+       .type = FlagType::kInt,
+       .group = "Model",
+       .help = "Start of the random draws of requests that bring no seed.",
+       .fallback = std::to_string(defaults.seed),
+       .min = 0},
+      {.name = "chat-template",
+       .group = "Model",
+       .help = "File or text of a Jinja chat template to use instead of the model's.",
+       .value_name = "FILE|TEXT"},
+      {.name = "generation-config",
+       .group = "Model",
        .help = "Where sampling defaults come from. auto: generation_config.json of the model; vllm: none; else a directory.",
-       .fallback = defaults.generation_config, .value_name = "auto|vllm|DIR"},
-      {.name = "override-generation-config", .type = FlagType::kJson, .group = "Model",
+       .fallback = defaults.generation_config,
+       .value_name = "auto|vllm|DIR"},
+      {.name = "override-generation-config",
+       .type = FlagType::kJson,
+       .group = "Model",
        .help = "Sampling defaults that win over generation_config.json, e.g. '{\"temperature\": 0.6}'."},
 
-      {.name = "threads", .type = FlagType::kInt, .group = "CPU",
-       .help = "Compute threads; 0: one per physical core this process may use. OMP_NUM_THREADS is not read.", .fallback = std::to_string(defaults.threads),
-       .min = 0, .max = 1024},
-      {.name = "gpu-memory-utilization", .type = FlagType::kNumber, .group = "Memory",
+      {.name = "threads",
+       .type = FlagType::kInt,
+       .group = "CPU",
+       .help = "Compute threads; 0: one per physical core this process may use. OMP_NUM_THREADS is not read.",
+       .fallback = std::to_string(defaults.threads),
+       .min = 0,
+       .max = 1024},
+      {.name = "gpu-memory-utilization",
+       .type = FlagType::kNumber,
+       .group = "Memory",
        .help = "Share of the memory this process may use (cgroup limits count) that the static memory plan may fill.",
-       .fallback = concat(defaults.memory_utilization), .aliases = {"memory-utilization"}, .min = 0.01, .max = 1},
-      {.name = "kv-cache-memory-bytes", .type = FlagType::kCount, .group = "Memory",
-       .help = "Bytes for KV pages and delta-net states, instead of what --gpu-memory-utilization leaves.", .min = 1},
+       .fallback = concat(defaults.memory_utilization),
+       .aliases = {"memory-utilization"},
+       .min = 0.01,
+       .max = 1},
+      {.name = "kv-cache-memory-bytes",
+       .type = FlagType::kCount,
+       .group = "Memory",
+       .help = "Bytes for KV pages and delta-net states, instead of what --gpu-memory-utilization leaves.",
+       .min = 1},
 
-      {.name = "max-num-seqs", .type = FlagType::kCount, .group = "Scheduling", .help = "Most requests that run at once; more wait.",
-       .fallback = std::to_string(defaults.max_num_seqs), .min = 1, .max = 65536},
-      {.name = "max-num-batched-tokens", .type = FlagType::kCount, .group = "Scheduling",
-       .help = "Token budget of one step; longer prompts are computed in chunks. Not given: chosen (2048).", .min = 1, .max = 1 << 24},
-      {.name = "long-prefill-token-threshold", .type = FlagType::kCount, .group = "Scheduling",
+      {.name = "max-num-seqs",
+       .type = FlagType::kCount,
+       .group = "Scheduling",
+       .help = "Most requests that run at once; more wait.",
+       .fallback = std::to_string(defaults.max_num_seqs),
+       .min = 1,
+       .max = 65536},
+      {.name = "max-num-batched-tokens",
+       .type = FlagType::kCount,
+       .group = "Scheduling",
+       .help = "Token budget of one step; longer prompts are computed in chunks. Not given: chosen (2048).",
+       .min = 1,
+       .max = 1 << 24},
+      {.name = "long-prefill-token-threshold",
+       .type = FlagType::kCount,
+       .group = "Scheduling",
        .help = "Most prompt tokens one request gets per step, so that long prompts do not stall the others; 0: no limit.",
-       .fallback = std::to_string(defaults.long_prefill_token_threshold), .min = 0, .max = kInt32Max},
+       .fallback = std::to_string(defaults.long_prefill_token_threshold),
+       .min = 0,
+       .max = kInt32Max},
   };
 }
 
@@ -76,7 +122,7 @@ EngineOptions engine_options(const Flags& flags) {
   options.model = model_directory(flags);
   options.dtype = flags.text("dtype");
   options.threads = static_cast<int>(flags.integer("threads"));
-  const int64_t length = flags.find_integer("max-model-len").value_or(-1);   // nullopt: the word auto
+  const int64_t length = flags.find_integer("max-model-len").value_or(-1);  // nullopt: the word auto
   if (length == 0) throw UsageError("--max-model-len must be at least 1, or auto or -1 to choose it, got 0");
   options.max_model_len = length < 0 ? 0 : static_cast<int32_t>(length);
   options.max_num_seqs = static_cast<int32_t>(flags.integer("max-num-seqs"));

@@ -43,7 +43,8 @@ Environment process_environment() {
   Environment out;
   for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
     const std::string_view text = *entry;
-    if (const size_t equals = text.find('='); equals != std::string_view::npos) out.emplace(text.substr(0, equals), text.substr(equals + 1));
+    if (const size_t equals = text.find('='); equals != std::string_view::npos)
+      out.emplace(text.substr(0, equals), text.substr(equals + 1));
   }
   return out;
 }
@@ -72,8 +73,8 @@ EnvironmentReview review_environment(const Environment& environment, int num_cor
   }
   // Recipes set it to 1 for accelerators, where the CPU only feeds them; obeyed here it would serve with a single core.
   if (const std::string* threads = value("OMP_NUM_THREADS"))
-    out.remarks.push_back({LogLevel::kWarning, concat("OMP_NUM_THREADS=", *threads, " is not obeyed: weir uses --threads (default: all ", num_cores,
-                                                      num_cores == 1 ? " core)" : " cores)")});
+    out.remarks.push_back({LogLevel::kWarning, concat("OMP_NUM_THREADS=", *threads, " is not obeyed: weir uses --threads (default: all ",
+                                                      num_cores, num_cores == 1 ? " core)" : " cores)")});
 
   std::string ignored;
   for (const KnownVariable& known : kWithoutEffect)
@@ -82,8 +83,9 @@ EnvironmentReview review_environment(const Environment& environment, int num_cor
 
   std::string unknown;
   for (const auto& [name, text] : environment) {
-    const bool known = name == "VLLM_API_KEY" || name == "VLLM_LOGGING_LEVEL" ||
-                       std::any_of(kWithoutEffect.begin(), kWithoutEffect.end(), [&](const KnownVariable& each) { return each.name == name; });
+    const bool known =
+        name == "VLLM_API_KEY" || name == "VLLM_LOGGING_LEVEL" ||
+        std::any_of(kWithoutEffect.begin(), kWithoutEffect.end(), [&](const KnownVariable& each) { return each.name == name; });
     if (name.starts_with("VLLM_") && !known) unknown += (unknown.empty() ? "" : ", ") + name;
   }
   if (!unknown.empty()) out.remarks.push_back({LogLevel::kInfo, "environment, not known to weir: " + unknown});

@@ -15,13 +15,13 @@ using Environment = std::map<std::string, std::string, std::less<>>;
 Environment process_environment();
 
 struct EnvironmentReview {
-  std::vector<std::string> api_keys;          // VLLM_API_KEY
-  std::optional<LogLevel> log_level;          // VLLM_LOGGING_LEVEL
+  std::vector<std::string> api_keys;  // VLLM_API_KEY
+  std::optional<LogLevel> log_level;  // VLLM_LOGGING_LEVEL
   struct Remark {
     LogLevel level;
     std::string text;
   };
-  std::vector<Remark> remarks;                // one log line each
+  std::vector<Remark> remarks;  // one log line each
 };
 
 // Throws Error naming the variable for a value that cannot be meant. `num_cores`: what OMP_NUM_THREADS does not change.

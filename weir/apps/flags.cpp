@@ -155,7 +155,8 @@ Target resolve(const std::map<std::string, Target>& known, const std::string& wo
   std::vector<std::string> names;
   for (const auto& [name, target] : known) names.push_back(name);
   const auto near = nearest_names(word, names);
-  usage("unknown flag ", word, near.empty() ? "" : "; did you mean " + join(near, ", ") + "?", " (`weir ", command.name, " --help` lists all)");
+  usage("unknown flag ", word, near.empty() ? "" : "; did you mean " + join(near, ", ") + "?", " (`weir ", command.name,
+        " --help` lists all)");
 }
 
 }  // namespace
@@ -207,7 +208,8 @@ Flags Flags::parse(const CommandSpec& command, std::span<const std::string> args
     }
     const auto next_is_value = [&] { return i + 1 < args.size() && !is_flag(args[i + 1]); };
     if (!next_is_value())
-      usage(spelled, " needs a value: ", allowed_text(*flag), i + 1 < args.size() ? concat("; write ", spelled, "=", args[i + 1], " if that is it") : "");
+      usage(spelled, " needs a value: ", allowed_text(*flag),
+            i + 1 < args.size() ? concat("; write ", spelled, "=", args[i + 1], " if that is it") : "");
     do flags.store(*flag, path, args[++i], spelled);
     while (flag->type == FlagType::kTexts && next_is_value());
   }

@@ -22,33 +22,33 @@ struct UsageError : Error {
 };
 
 enum class FlagType : uint8_t {
-  kBool,      // --flag, --no-flag, --flag=true
+  kBool,  // --flag, --no-flag, --flag=true
   kInt,
-  kCount,     // an integer that people may write as 32k (32,000), 32K or 32Ki (32,768), 1.5G, …
+  kCount,  // an integer that people may write as 32k (32,000), 32K or 32Ki (32,768), 1.5G, …
   kNumber,
   kText,
-  kTexts,     // several values after one flag, and the flag may be repeated
-  kJson,      // an object; parts may be given as --flag.key.key value
+  kTexts,  // several values after one flag, and the flag may be repeated
+  kJson,   // an object; parts may be given as --flag.key.key value
 };
 
 struct FlagSpec {
-  std::string name;                            // without dashes: "max-model-len"
+  std::string name;  // without dashes: "max-model-len"
   FlagType type = FlagType::kText;
-  std::string group;                           // heading in --help
+  std::string group;  // heading in --help
   std::string help;
-  std::string fallback = {};                   // value when not given, in the spelling of the command line; empty: none
-  std::string value_name = {};                 // in --help; empty: from the type
-  std::vector<std::string> aliases = {};       // other long names, or short ones with their dash: "-tp"
-  std::vector<std::string> choices = {};       // kText: the values allowed; kInt and kCount: words allowed beside numbers ("auto")
-  std::optional<double> min = {}, max = {};    // numbers: allowed range, both ends included
+  std::string fallback = {};                 // value when not given, in the spelling of the command line; empty: none
+  std::string value_name = {};               // in --help; empty: from the type
+  std::vector<std::string> aliases = {};     // other long names, or short ones with their dash: "-tp"
+  std::vector<std::string> choices = {};     // kText: the values allowed; kInt and kCount: words allowed beside numbers ("auto")
+  std::optional<double> min = {}, max = {};  // numbers: allowed range, both ends included
 };
 
 struct CommandSpec {
-  std::string name;                            // "serve"
-  std::string summary;                         // one line
-  std::vector<std::string> positionals;        // value names, in order: {"MODEL"}; all optional for the parser
+  std::string name;                      // "serve"
+  std::string summary;                   // one line
+  std::vector<std::string> positionals;  // value names, in order: {"MODEL"}; all optional for the parser
   std::vector<FlagSpec> flags;
-  std::string epilogue = {};                   // end of --help: examples
+  std::string epilogue = {};  // end of --help: examples
 };
 
 // The flags of one command line, checked and typed. Asking for a name the table lacks, or for another type than it says, is a bug.
@@ -60,11 +60,11 @@ class Flags {
   bool given(std::string_view name) const;
   // The value given, or the table's fallback; nullopt when there is neither (for words like "auto", see word()).
   std::optional<bool> find_boolean(std::string_view name) const;
-  std::optional<int64_t> find_integer(std::string_view name) const;   // kInt, kCount
+  std::optional<int64_t> find_integer(std::string_view name) const;  // kInt, kCount
   std::optional<double> find_number(std::string_view name) const;
   std::optional<std::string> find_text(std::string_view name) const;  // kText; the word of a kInt or kCount given as one
   std::optional<Json> find_json(std::string_view name) const;
-  std::vector<std::string> texts(std::string_view name) const;        // empty when not given
+  std::vector<std::string> texts(std::string_view name) const;  // empty when not given
   // The same for flags that have a fallback.
   bool boolean(std::string_view name) const;
   int64_t integer(std::string_view name) const;
@@ -79,8 +79,8 @@ class Flags {
 
  private:
   struct Value {
-    std::vector<std::string> texts;   // as written; kTexts: all of them
-    Json json;                        // kJson
+    std::vector<std::string> texts;  // as written; kTexts: all of them
+    Json json;                       // kJson
   };
   explicit Flags(const CommandSpec& command) : command_(&command) {}
   const FlagSpec& spec(std::string_view name) const;

@@ -63,7 +63,8 @@ void append_flag(std::string& out, const FlagSpec& flag, size_t columns) {
 
 std::string lower(std::string_view text) {
   std::string out(text);
-  std::transform(out.begin(), out.end(), out.begin(), [](char c) { return c == '_' ? '-' : static_cast<char>(std::tolower(static_cast<unsigned char>(c))); });
+  std::transform(out.begin(), out.end(), out.begin(),
+                 [](char c) { return c == '_' ? '-' : static_cast<char>(std::tolower(static_cast<unsigned char>(c))); });
   return out;
 }
 
@@ -74,7 +75,7 @@ std::string help_text(const CommandSpec& command, std::string_view topic, int co
   const std::string wanted = lower(topic.substr(std::min(topic.find_first_not_of('-'), topic.size())));
   const bool everything = wanted.empty() || wanted == "all";
 
-  std::vector<std::string> groups;   // in order of first appearance
+  std::vector<std::string> groups;  // in order of first appearance
   for (const FlagSpec& flag : command.flags)
     if (std::find(groups.begin(), groups.end(), flag.group) == groups.end()) groups.push_back(flag.group);
 
@@ -107,7 +108,8 @@ std::string help_text(const CommandSpec& command, std::string_view topic, int co
     const auto near = nearest_names(topic, names);
     std::string hint;
     for (const std::string& name : near) hint += (hint.empty() ? "; did you mean " : ", ") + name;
-    throw UsageError(concat("--help=", topic, ": `weir ", command.name, "` has no group or flag of that name", hint, hint.empty() ? "" : "?"));
+    throw UsageError(
+        concat("--help=", topic, ": `weir ", command.name, "` has no group or flag of that name", hint, hint.empty() ? "" : "?"));
   }
   if (everything) {
     out += "\nFlags may be shortened while they stay unambiguous; `_` and `-` are the same; --help=GROUP and --help=FLAG show a part.\n";

@@ -29,22 +29,65 @@ std::vector<FlagSpec> generate_flags() {
   return {
       {.name = "prompt", .group = kPrompt, .help = "The prompt."},
       {.name = "prompt-file", .group = kPrompt, .help = "File to read the prompt from; - is standard input.", .value_name = "FILE"},
-      {.name = "chat", .type = FlagType::kBool, .group = kPrompt, .help = "The prompt is a user's message: the model's chat template is put around it.", .fallback = "false"},
+      {.name = "chat",
+       .type = FlagType::kBool,
+       .group = kPrompt,
+       .help = "The prompt is a user's message: the model's chat template is put around it.",
+       .fallback = "false"},
       {.name = "system", .group = kPrompt, .help = "System message, with --chat."},
-      {.name = "thinking", .type = FlagType::kBool, .group = kPrompt, .help = "With --chat: let the model think first, or not. Not given: the template's choice."},
+      {.name = "thinking",
+       .type = FlagType::kBool,
+       .group = kPrompt,
+       .help = "With --chat: let the model think first, or not. Not given: the template's choice."},
 
-      {.name = "max-tokens", .type = FlagType::kCount, .group = kAnswer, .help = "Most tokens to generate. Not given: 16, with --chat the rest of the context.", .min = 1},
-      {.name = "n", .type = FlagType::kInt, .group = kAnswer, .help = "Answers to generate at the same time; one is written as it grows.", .fallback = "1", .min = 1, .max = 1024},
-      {.name = "temperature", .type = FlagType::kNumber, .group = kAnswer, .help = "0 is greedy. This and the next: not given, the model's own setting.", .min = 0, .max = 100},
-      {.name = "top-p", .type = FlagType::kNumber, .group = kAnswer, .help = "Draw from the most likely tokens of this total probability.", .max = 1},
-      {.name = "top-k", .type = FlagType::kInt, .group = kAnswer, .help = "Draw from this many most likely tokens; 0 or -1: all.", .min = -1},
-      {.name = "min-p", .type = FlagType::kNumber, .group = kAnswer, .help = "Drop tokens less likely than this share of the most likely one.", .min = 0, .max = 1},
-      {.name = "repetition-penalty", .type = FlagType::kNumber, .group = kAnswer, .help = "Above 1: tokens seen before are less likely.", .max = 100},
+      {.name = "max-tokens",
+       .type = FlagType::kCount,
+       .group = kAnswer,
+       .help = "Most tokens to generate. Not given: 16, with --chat the rest of the context.",
+       .min = 1},
+      {.name = "n",
+       .type = FlagType::kInt,
+       .group = kAnswer,
+       .help = "Answers to generate at the same time; one is written as it grows.",
+       .fallback = "1",
+       .min = 1,
+       .max = 1024},
+      {.name = "temperature",
+       .type = FlagType::kNumber,
+       .group = kAnswer,
+       .help = "0 is greedy. This and the next: not given, the model's own setting.",
+       .min = 0,
+       .max = 100},
+      {.name = "top-p",
+       .type = FlagType::kNumber,
+       .group = kAnswer,
+       .help = "Draw from the most likely tokens of this total probability.",
+       .max = 1},
+      {.name = "top-k",
+       .type = FlagType::kInt,
+       .group = kAnswer,
+       .help = "Draw from this many most likely tokens; 0 or -1: all.",
+       .min = -1},
+      {.name = "min-p",
+       .type = FlagType::kNumber,
+       .group = kAnswer,
+       .help = "Drop tokens less likely than this share of the most likely one.",
+       .min = 0,
+       .max = 1},
+      {.name = "repetition-penalty",
+       .type = FlagType::kNumber,
+       .group = kAnswer,
+       .help = "Above 1: tokens seen before are less likely.",
+       .max = 100},
       {.name = "stop", .type = FlagType::kTexts, .group = kAnswer, .help = "Texts that end the answer and are left out of it."},
       {.name = "ignore-eos", .type = FlagType::kBool, .group = kAnswer, .help = "Go on behind the end of the text.", .fallback = "false"},
       {.name = "special-tokens", .type = FlagType::kBool, .group = kAnswer, .help = "Write special tokens too.", .fallback = "false"},
       {.name = "stats", .type = FlagType::kBool, .group = kAnswer, .help = "Token counts and speed, on stderr.", .fallback = "false"},
-      {.name = "verbose", .type = FlagType::kBool, .group = kAnswer, .help = "The memory plan and what loading says, on stderr.", .fallback = "false"},
+      {.name = "verbose",
+       .type = FlagType::kBool,
+       .group = kAnswer,
+       .help = "The memory plan and what loading says, on stderr.",
+       .fallback = "false"},
   };
 }
 
@@ -97,8 +140,8 @@ void log_stats(const std::vector<ChoiceStream>& choices, Clock::time_point begin
   for (const ChoiceStream& choice : choices) tokens += choice.usage().completion_tokens;
   const std::chrono::duration<double> to_first = first - begin, rest = end - first;
   std::ostringstream out;
-  out << std::fixed << choices[0].usage().prompt_tokens << " prompt tokens, first token after " << std::setprecision(3) << to_first.count() << " s, " << tokens
-      << " tokens generated";
+  out << std::fixed << choices[0].usage().prompt_tokens << " prompt tokens, first token after " << std::setprecision(3) << to_first.count()
+      << " s, " << tokens << " tokens generated";
   const int64_t later = tokens - static_cast<int64_t>(choices.size());
   if (later > 0 && rest.count() > 0) out << ", " << std::setprecision(1) << static_cast<double>(later) / rest.count() << " tokens/s";
   out << " (" << (choices[0].end() ? finish_reason_name(choices[0].end()->reason) : "") << ")\n";
@@ -132,7 +175,7 @@ int run_generate(std::span<const std::string> args) {
   if (!flags->given("max-num-seqs")) options.max_num_seqs = n;
   const std::string text = prompt_text(*flags);
   if (options.quiet) set_log_level(LogLevel::kWarning);
-  Inbox<RequestOutput> outputs;   // before the engine, which fills it until it is gone
+  Inbox<RequestOutput> outputs;  // before the engine, which fills it until it is gone
   const LocalEngine local = start_local_engine(options);
   const ServedModel& model = local.model;
 
@@ -141,7 +184,8 @@ int run_generate(std::span<const std::string> args) {
   const auto asked = flags->find_integer("max-tokens");
   const std::optional<int32_t> otherwise = flags->boolean("chat") ? std::nullopt : std::optional<int32_t>(16);
   SamplingParams sampling = sampling_params(*flags, model);
-  sampling.max_tokens = answer_budget(prompt.size(), asked ? std::optional(static_cast<int32_t>(*asked)) : std::nullopt, otherwise, model, "prompt");
+  sampling.max_tokens =
+      answer_budget(prompt.size(), asked ? std::optional(static_cast<int32_t>(*asked)) : std::nullopt, otherwise, model, "prompt");
   validate(sampling, model.vocab_size);
 
   // Answers must not be copies of each other: with a seed, each has its own.
@@ -156,7 +200,7 @@ int run_generate(std::span<const std::string> args) {
   }
 
   Output out;
-  std::vector<std::string> whole(static_cast<size_t>(n));   // n > 1: one after the other when all are there
+  std::vector<std::string> whole(static_cast<size_t>(n));  // n > 1: one after the other when all are there
   std::optional<Clock::time_point> first;
   bool read = true;
   for (int32_t running = n; running > 0;) {
@@ -166,8 +210,10 @@ int run_generate(std::span<const std::string> args) {
     const bool last = output->finish.has_value();
     if (choices[i].push(std::move(*output))) local.engine->abort(RequestId{i});
     const ChoiceDelta delta = choices[i].take();
-    if (n > 1) whole[i] += delta.content;
-    else if (read && !delta.content.empty() && !(read = out.write(delta.content))) local.engine->abort(RequestId{0});
+    if (n > 1)
+      whole[i] += delta.content;
+    else if (read && !delta.content.empty() && !(read = out.write(delta.content)))
+      local.engine->abort(RequestId{0});
     if (delta.end && delta.end->reason == FinishReason::kError) fail(ErrorCode::kInternal, delta.end->error);
     running -= last ? 1 : 0;
   }

@@ -12,7 +12,8 @@ const CommandSpec& inspect_command() {
       .name = "inspect",
       .summary = "Shows layers, sizes, types, quantisation and the memory a model needs.",
       .positionals = {"MODEL"},
-      .flags = {{.name = "json", .type = FlagType::kBool, .group = "Output", .help = "One JSON object instead of text.", .fallback = "false"}},
+      .flags =
+          {{.name = "json", .type = FlagType::kBool, .group = "Output", .help = "One JSON object instead of text.", .fallback = "false"}},
   };
   return command;
 }
@@ -24,7 +25,8 @@ int run_inspect(std::span<const std::string> args) {
   if (!model) throw UsageError("inspect: no model given: name a directory with config.json and *.safetensors");
   const Inspection inspection = inspect_model(*model);
   // Names in it come from files.
-  const std::string text = flags->boolean("json") ? to_json(inspection).dump(2, ' ', false, Json::error_handler_t::replace) + "\n" : printable(to_text(inspection));
+  const std::string text = flags->boolean("json") ? to_json(inspection).dump(2, ' ', false, Json::error_handler_t::replace) + "\n"
+                                                  : printable(to_text(inspection));
   std::fwrite(text.data(), 1, text.size(), stdout);
   return 0;
 }

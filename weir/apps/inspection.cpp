@@ -14,12 +14,12 @@
 namespace weir {
 namespace {
 
-constexpr int64_t kStepTokens = 2048, kStepSequences = 256;   // the defaults of `weir serve`
+constexpr int64_t kStepTokens = 2048, kStepSequences = 256;  // the defaults of `weir serve`
 
 bool is_scale(std::string_view name) {
-  static constexpr std::array<std::string_view, 14> kEndings = {".weight_scale", ".weight_offset", ".weight_scale_inv", ".input_scale",  ".input_offset",
-                                                                ".quant_bias",   ".deq_scale",     ".scales",           ".qzeros",       ".g_idx",
-                                                                ".k_scale",      ".v_scale",       ".weight_zero_point", ".weight_shape"};
+  static constexpr std::array<std::string_view, 14> kEndings = {
+      ".weight_scale", ".weight_offset", ".weight_scale_inv", ".input_scale", ".input_offset",      ".quant_bias",  ".deq_scale", ".scales",
+      ".qzeros",       ".g_idx",         ".k_scale",          ".v_scale",     ".weight_zero_point", ".weight_shape"};
   return std::any_of(kEndings.begin(), kEndings.end(), [name](std::string_view ending) { return name.ends_with(ending); });
 }
 
@@ -55,7 +55,8 @@ void read_description(const std::string& file, Inspection& out) {
     std::string_view type;
     if (value.get(type)) continue;
     // Keys of tensors have a dot; the file's own fields have none.
-    if (name == "model_quant_type") out.quant_method = type;
+    if (name == "model_quant_type")
+      out.quant_method = type;
     else if (type != "FLOAT" && name.find('.') != std::string_view::npos && name.ends_with(".weight"))
       ++out.quantized[std::string(type)][with_stars(name.substr(0, name.size() - std::string_view(".weight").size()))];
   }
@@ -68,7 +69,8 @@ void read_quantization(const std::string& dir, const Checkpoint& checkpoint, Ins
   for (const char* name : {"quantization_config", "compression_config"})
     if (const auto found = config.find(name); found != config.end() && found->is_object()) {
       out.quantization = name;
-      if (const auto method = found->find("quant_method"); method != found->end() && method->is_string()) out.quant_method = method->get<std::string>();
+      if (const auto method = found->find("quant_method"); method != found->end() && method->is_string())
+        out.quant_method = method->get<std::string>();
     }
   // Without a list, the narrow types in the files tell which matrices are quantised.
   for (const Checkpoint::Entry& entry : checkpoint.entries())
@@ -100,15 +102,16 @@ Inspection inspect_model(const std::string& dir) {
   for (const Checkpoint::Entry& entry : checkpoint.entries()) {
     const bool in_mtp = entry.name.starts_with("mtp.");
     const bool in_text = entry.name.starts_with("model.language_model.") || entry.name.starts_with("lm_head.");
-    TensorTally& part = is_scale(entry.name)                    ? out.scales
-                        : in_mtp                                ? out.mtp
-                        : in_text                               ? out.text
+    TensorTally& part = is_scale(entry.name)                      ? out.scales
+                        : in_mtp                                  ? out.mtp
+                        : in_text                                 ? out.text
                         : entry.name.starts_with("model.visual.") ? out.vision
-                                                                : out.other;
+                                                                  : out.other;
     part.add(entry.tensor.numel(), entry.tensor.nbytes());
     out.dtypes[name(entry.tensor.dtype())].add(entry.tensor.numel(), entry.tensor.nbytes());
     files.insert(entry.path);
-    if (const std::string layout = expert_layout(entry.name); !layout.empty() && !is_scale(entry.name)) (in_mtp ? out.mtp_experts : out.trunk_experts) = layout;
+    if (const std::string layout = expert_layout(entry.name); !layout.empty() && !is_scale(entry.name))
+      (in_mtp ? out.mtp_experts : out.trunk_experts) = layout;
     const DType type = entry.tensor.dtype();
     if (in_text && out.obstacle.empty() && type != DType::kBF16 && type != DType::kF16 && type != DType::kF32)
       out.obstacle = concat("quantised weights are not built yet (issue 6): ", entry.name, " is ", name(type));

@@ -24,28 +24,28 @@ struct TensorTally {
 struct Inspection {
   std::string path;
   ModelConfig config;
-  TensorTally text, mtp, vision, scales, other;         // scales: what quantisation adds beside the weights
-  std::map<std::string, TensorTally> dtypes;            // by safetensors name: "BF16"
+  TensorTally text, mtp, vision, scales, other;  // scales: what quantisation adds beside the weights
+  std::map<std::string, TensorTally> dtypes;     // by safetensors name: "BF16"
   int64_t num_files = 0;
-  int64_t bytes_on_disk = 0;                            // of the tensors
-  std::string trunk_experts, mtp_experts;               // "fused", "per expert", "per expert, gate and up joined"; empty: none
+  int64_t bytes_on_disk = 0;               // of the tensors
+  std::string trunk_experts, mtp_experts;  // "fused", "per expert", "per expert, gate and up joined"; empty: none
 
-  std::string quantization;                             // "none", or who says so: "quant_model_description.json", "quantization_config"
-  std::string quant_method;                             // what it calls itself
+  std::string quantization;  // "none", or who says so: "quant_model_description.json", "quantization_config"
+  std::string quant_method;  // what it calls itself
   // Type -> module with numbers as "*" -> tensors, for all types but FLOAT.
   std::map<std::string, std::map<std::string, int64_t>> quantized;
 
   // Bytes to serve in BF16 and in float32.
   struct Memory {
-    int64_t weights = 0;              // packed for the kernels, without vision and MTP
+    int64_t weights = 0;  // packed for the kernels, without vision and MTP
     int64_t kv_per_token = 0;
-    int64_t state_per_sequence = 0;   // delta-net states, convolution inputs included
-    int64_t conv_per_sequence = 0;    // the convolution inputs among them
-    int64_t activations = 0;          // of a step of 2048 tokens and 256 sequences
-    int64_t one_full_context = 0;     // weights, activations and one sequence as long as the model allows
+    int64_t state_per_sequence = 0;  // delta-net states, convolution inputs included
+    int64_t conv_per_sequence = 0;   // the convolution inputs among them
+    int64_t activations = 0;         // of a step of 2048 tokens and 256 sequences
+    int64_t one_full_context = 0;    // weights, activations and one sequence as long as the model allows
   };
   Memory bf16, f32;
-  std::string obstacle;               // why this weir cannot serve it; empty: it can
+  std::string obstacle;  // why this weir cannot serve it; empty: it can
 };
 
 // Throws Error naming the file and field that is missing or wrong.

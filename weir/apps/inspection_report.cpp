@@ -49,7 +49,9 @@ std::string layer_list(const std::vector<LayerKind>& layers) {
   return period == n ? pattern : concat("(", pattern, ") x ", n / period);
 }
 
-Json tally_json(const TensorTally& tally) { return Json{{"tensors", tally.tensors}, {"parameters", tally.elements}, {"bytes", tally.bytes}}; }
+Json tally_json(const TensorTally& tally) {
+  return Json{{"tensors", tally.tensors}, {"parameters", tally.elements}, {"bytes", tally.bytes}};
+}
 
 Json memory_json(const Inspection::Memory& memory) {
   return Json{{"weights_bytes", memory.weights},
@@ -65,7 +67,8 @@ class Lines {
   void heading(const std::string& text) { out_ << (out_.tellp() > 0 ? "\n" : "") << text << '\n'; }
   void row(const std::string& what, const std::string& value) { out_ << "  " << std::left << std::setw(22) << what << value << '\n'; }
   void columns(const std::string& what, const std::string& a, const std::string& b, const std::string& c) {
-    out_ << "  " << std::left << std::setw(22) << what << std::right << std::setw(14) << a << std::setw(16) << b << std::setw(14) << c << '\n';
+    out_ << "  " << std::left << std::setw(22) << what << std::right << std::setw(14) << a << std::setw(16) << b << std::setw(14) << c
+         << '\n';
   }
   void tally(const std::string& what, const TensorTally& tally) {
     if (tally.tensors > 0) columns(what, std::to_string(tally.tensors), human_count(tally.elements), human_bytes(tally.bytes));
@@ -79,14 +82,18 @@ class Lines {
 void describe_model(const Inspection& model, Lines& out) {
   const ModelConfig& c = model.config;
   out.heading(model.path);
-  out.row("type", concat(c.model_type, ", hidden ", c.hidden, ", vocabulary ", c.vocab_size, c.tied_embeddings ? ", tied head" : ", head of its own"));
+  out.row("type", concat(c.model_type, ", hidden ", c.hidden, ", vocabulary ", c.vocab_size,
+                         c.tied_embeddings ? ", tied head" : ", head of its own"));
   out.row("context", concat(c.max_position, " tokens"));
-  out.row("layers", concat(c.layers.size(), " = ", c.count(LayerKind::kDeltaNet), " delta net (D) + ", c.count(LayerKind::kAttention), " attention (A): ",
-                           layer_list(c.layers)));
-  out.row("delta net", concat(c.k_heads, " key heads of ", c.k_dim, ", ", c.v_heads, " value heads of ", c.v_dim, ", convolution over ", c.conv_kernel));
-  out.row("attention", concat(c.heads, " query heads, ", c.kv_heads, " key/value heads of ", c.head_dim, ", rotary on ", 2 * c.rotary_pairs));
+  out.row("layers", concat(c.layers.size(), " = ", c.count(LayerKind::kDeltaNet), " delta net (D) + ", c.count(LayerKind::kAttention),
+                           " attention (A): ", layer_list(c.layers)));
+  out.row("delta net",
+          concat(c.k_heads, " key heads of ", c.k_dim, ", ", c.v_heads, " value heads of ", c.v_dim, ", convolution over ", c.conv_kernel));
+  out.row("attention",
+          concat(c.heads, " query heads, ", c.kv_heads, " key/value heads of ", c.head_dim, ", rotary on ", 2 * c.rotary_pairs));
   if (c.moe()) {
-    out.row("experts", concat(c.num_experts, ", ", c.top_k, " per token, width ", c.expert_intermediate, "; shared expert of width ", c.shared_intermediate));
+    out.row("experts", concat(c.num_experts, ", ", c.top_k, " per token, width ", c.expert_intermediate, "; shared expert of width ",
+                              c.shared_intermediate));
     out.row("expert tensors", concat(model.trunk_experts, model.mtp_experts.empty() ? "" : "; MTP: " + model.mtp_experts));
   } else {
     out.row("feed-forward", concat("dense, width ", c.dense_intermediate));
@@ -114,16 +121,28 @@ Json to_json(const Inspection& model) {
               {"vocab_size", c.vocab_size},
               {"max_position_embeddings", c.max_position},
               {"tie_word_embeddings", c.tied_embeddings},
-              {"layers", {{"count", c.layers.size()}, {"linear_attention", c.count(LayerKind::kDeltaNet)}, {"full_attention", c.count(LayerKind::kAttention)}, {"types", layers}}},
-              {"attention", {{"query_heads", c.heads}, {"key_value_heads", c.kv_heads}, {"head_dim", c.head_dim}, {"rotary_dim", 2 * c.rotary_pairs}}},
+              {"layers",
+               {{"count", c.layers.size()},
+                {"linear_attention", c.count(LayerKind::kDeltaNet)},
+                {"full_attention", c.count(LayerKind::kAttention)},
+                {"types", layers}}},
+              {"attention",
+               {{"query_heads", c.heads}, {"key_value_heads", c.kv_heads}, {"head_dim", c.head_dim}, {"rotary_dim", 2 * c.rotary_pairs}}},
               {"delta_net",
-               {{"key_heads", c.k_heads}, {"value_heads", c.v_heads}, {"key_dim", c.k_dim}, {"value_dim", c.v_dim}, {"conv_kernel", c.conv_kernel}}},
+               {{"key_heads", c.k_heads},
+                {"value_heads", c.v_heads},
+                {"key_dim", c.k_dim},
+                {"value_dim", c.v_dim},
+                {"conv_kernel", c.conv_kernel}}},
               {"num_experts", c.num_experts},
               {"experts_per_token", c.top_k},
               {"expert_layout", {{"trunk", model.trunk_experts}, {"mtp", model.mtp_experts}}},
               {"mtp_layers", c.mtp_layers}};
-  out["parameters"] = {{"text", tally_json(model.text)}, {"mtp", tally_json(model.mtp)}, {"vision", tally_json(model.vision)},
-                       {"quantization_scales", tally_json(model.scales)}, {"other", tally_json(model.other)}};
+  out["parameters"] = {{"text", tally_json(model.text)},
+                       {"mtp", tally_json(model.mtp)},
+                       {"vision", tally_json(model.vision)},
+                       {"quantization_scales", tally_json(model.scales)},
+                       {"other", tally_json(model.other)}};
   out["dtypes"] = Json::object();
   for (const auto& [type, tally] : model.dtypes) out["dtypes"][type] = tally_json(tally);
   out["files"] = model.num_files;
@@ -149,7 +168,8 @@ std::string to_text(const Inspection& model) {
   out.tally("quantisation scales", model.scales);
   out.tally("other", model.other);
   TensorTally total;
-  for (const auto& [type, tally] : model.dtypes) total.tensors += tally.tensors, total.elements += tally.elements, total.bytes += tally.bytes;
+  for (const auto& [type, tally] : model.dtypes)
+    total.tensors += tally.tensors, total.elements += tally.elements, total.bytes += tally.bytes;
   out.tally(concat("total in ", model.num_files, model.num_files == 1 ? " file" : " files"), total);
 
   out.heading("Types");
@@ -159,7 +179,9 @@ std::string to_text(const Inspection& model) {
 
   out.heading("Memory to serve");
   out.columns("", "--dtype auto", "float32", "");
-  const auto row = [&](const char* what, int64_t Inspection::Memory::*field) { out.columns(what, human_bytes(model.bf16.*field), human_bytes(model.f32.*field), ""); };
+  const auto row = [&](const char* what, int64_t Inspection::Memory::* field) {
+    out.columns(what, human_bytes(model.bf16.*field), human_bytes(model.f32.*field), "");
+  };
   row("weights, packed", &Inspection::Memory::weights);
   row("activations", &Inspection::Memory::activations);
   row("KV per token", &Inspection::Memory::kv_per_token);

@@ -9,8 +9,8 @@ namespace weir {
 namespace {
 
 constexpr size_t kMaxHistory = 1000;
-constexpr size_t kMaxText = 1 << 20;      // about the longest context; a paste beyond this is cut
-constexpr size_t kMaxSequence = 32;       // longer "escape sequences" are noise
+constexpr size_t kMaxText = 1 << 20;  // about the longest context; a paste beyond this is cut
+constexpr size_t kMaxSequence = 32;   // longer "escape sequences" are noise
 
 bool is_blank(char c) { return c == ' ' || c == '\n' || c == '\t'; }
 
@@ -83,7 +83,7 @@ std::optional<KeyPress> KeyDecoder::sequence() {
       case 'b': return done(Key::kWordLeft);
       case 'f': return done(Key::kWordRight);
       case 0x7f: return done(Key::kKillWord);
-      case '\x1b': held_.pop_back(); return std::nullopt;   // Escape pressed, then a sequence
+      case '\x1b': held_.pop_back(); return std::nullopt;  // Escape pressed, then a sequence
       default: return done(std::nullopt);
     }
   }
@@ -91,7 +91,7 @@ std::optional<KeyPress> KeyDecoder::sequence() {
   // CSI: parameters, then one final byte from @ to ~. SS3: one byte.
   if (kind == '[' && !(last >= '@' && last <= '~')) return held_.size() > kMaxSequence ? done(std::nullopt) : std::nullopt;
   const std::string parameters = held_.substr(2, held_.size() - 3);
-  const bool word = parameters.ends_with(";5") || parameters.ends_with(";3");   // with Ctrl or Alt
+  const bool word = parameters.ends_with(";5") || parameters.ends_with(";3");  // with Ctrl or Alt
   switch (last) {
     case 'A': return done(Key::kPrevious);
     case 'B': return done(Key::kNext);
@@ -129,7 +129,8 @@ std::optional<KeyPress> KeyDecoder::paste_byte(char byte) {
     if (c == '\r') {
       press.text += '\n';
       if (i + 1 < pasted_.size() && pasted_[i + 1] == '\n') ++i;
-    } else if (c == '\n' || c == '\t' || (bytes == 1 && static_cast<unsigned char>(c) >= 0x20 && static_cast<unsigned char>(c) < 0x7f) || bytes > 1) {
+    } else if (c == '\n' || c == '\t' || (bytes == 1 && static_cast<unsigned char>(c) >= 0x20 && static_cast<unsigned char>(c) < 0x7f) ||
+               bytes > 1) {
       press.text.append(pasted_, i, bytes);
     }
     i += bytes;

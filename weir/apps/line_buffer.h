@@ -11,17 +11,36 @@
 namespace weir {
 
 enum class Key : uint8_t {
-  kText, kEnter, kNewline, kInterrupt, kEnd, kSuspend, kClearScreen,                    // kEnd: Ctrl-D
-  kLeft, kRight, kWordLeft, kWordRight, kLineStart, kLineEnd, kPrevious, kNext,
-  kBackspace, kDelete, kKillWord, kKillToStart, kKillToEnd, kYank,
+  kText,
+  kEnter,
+  kNewline,
+  kInterrupt,
+  kEnd,
+  kSuspend,
+  kClearScreen,  // kEnd: Ctrl-D
+  kLeft,
+  kRight,
+  kWordLeft,
+  kWordRight,
+  kLineStart,
+  kLineEnd,
+  kPrevious,
+  kNext,
+  kBackspace,
+  kDelete,
+  kKillWord,
+  kKillToStart,
+  kKillToEnd,
+  kYank,
 };
 
 struct KeyPress {
   Key key;
-  std::string text;   // kText: complete characters, line breaks of a paste as "\n", no other control characters but tabs
+  std::string text;  // kText: complete characters, line breaks of a paste as "\n", no other control characters but tabs
 };
 
-// Bytes as terminals send them, in any portions: UTF-8, control keys, CSI and SS3 sequences, bracketed paste. Unknown sequences are skipped.
+// Bytes as terminals send them, in any portions: UTF-8, control keys, CSI and SS3 sequences, bracketed paste. Unknown sequences are
+// skipped.
 class KeyDecoder {
  public:
   // A key that this byte completes.
@@ -32,7 +51,7 @@ class KeyDecoder {
   std::optional<KeyPress> sequence();
   std::optional<KeyPress> paste_byte(char byte);
 
-  std::string held_;      // an unfinished character or escape sequence
+  std::string held_;  // an unfinished character or escape sequence
   std::string pasted_;
   bool pasting_ = false;
 };
@@ -44,12 +63,12 @@ class LineBuffer {
   bool apply(const KeyPress& press);
 
   const std::string& text() const { return text_; }
-  size_t cursor() const { return cursor_; }   // a byte, at the start of a character
+  size_t cursor() const { return cursor_; }  // a byte, at the start of a character
   void clear();
-  void remember(const std::string& line);     // into the history; repeats of the last one are left out
+  void remember(const std::string& line);  // into the history; repeats of the last one are left out
 
  private:
-  size_t before(size_t at) const;             // start of the character before `at`, combining marks included
+  size_t before(size_t at) const;  // start of the character before `at`, combining marks included
   size_t after(size_t at) const;
   size_t word_before(size_t at) const;
   size_t word_after(size_t at) const;
@@ -58,10 +77,10 @@ class LineBuffer {
 
   std::string text_;
   size_t cursor_ = 0;
-  std::string killed_;                        // for kYank
+  std::string killed_;  // for kYank
   std::vector<std::string> history_;
-  size_t shown_ = 0;                          // index into history_; history_.size(): the text that is being written
-  std::string unfinished_;                    // that text while history is shown
+  size_t shown_ = 0;        // index into history_; history_.size(): the text that is being written
+  std::string unfinished_;  // that text while history is shown
 };
 
 // Rows of prompt + text on a terminal that is `columns` wide, and where the cursor stands. No row is wider than the terminal, and a row

@@ -83,8 +83,10 @@ LineEditor::Result LineEditor::read_plain() {
     std::array<char, 4096> bytes{};
     const ssize_t count = ::read(in_fd_, bytes.data(), bytes.size());
     if (count < 0 && errno == EINTR) return {Outcome::kInterrupted, ""};
-    if (count <= 0) end_of_file_ = true;
-    else pending_.append(bytes.data(), static_cast<size_t>(count));
+    if (count <= 0)
+      end_of_file_ = true;
+    else
+      pending_.append(bytes.data(), static_cast<size_t>(count));
   }
 }
 
@@ -103,7 +105,7 @@ LineEditor::Result LineEditor::read_edited(std::string_view prompt, std::string_
   for (;;) {
     char byte = 0;
     const ssize_t count = ::read(in_fd_, &byte, 1);
-    if (count < 0 && errno == EINTR) continue;   // the window changed its size, or the program was continued
+    if (count < 0 && errno == EINTR) continue;  // the window changed its size, or the program was continued
     if (count <= 0) return finish(Outcome::kEnd);
     const auto press = decoder_.push(byte);
     if (!press) continue;
@@ -158,7 +160,7 @@ void LineEditor::write_all(std::string_view bytes) const {
   while (!bytes.empty()) {
     const ssize_t count = ::write(out_fd_, bytes.data(), bytes.size());
     if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return;   // the terminal is gone; the next read ends the input
+    if (count <= 0) return;  // the terminal is gone; the next read ends the input
     bytes.remove_prefix(static_cast<size_t>(count));
   }
 }

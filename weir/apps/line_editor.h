@@ -12,10 +12,10 @@ class LineEditor {
  public:
   LineEditor(int in_fd, int out_fd);
 
-  enum class Outcome : uint8_t { kLine, kEnd, kInterrupted };   // kEnd: Ctrl-D or end of file; kInterrupted: Ctrl-C, the text is dropped
+  enum class Outcome : uint8_t { kLine, kEnd, kInterrupted };  // kEnd: Ctrl-D or end of file; kInterrupted: Ctrl-C, the text is dropped
   struct Result {
     Outcome outcome;
-    std::string line;   // without its line end; may hold line breaks (Alt-Enter, paste)
+    std::string line;  // without its line end; may hold line breaks (Alt-Enter, paste)
   };
   // The prompt is shown on a terminal only. REQUIRES: prompt is one line without escape sequences; `style` goes before it and is
   // reset behind it ("\x1b[1m"; empty: plain).
@@ -33,8 +33,8 @@ class LineEditor {
   bool interactive_;
   LineBuffer buffer_;
   KeyDecoder decoder_;
-  int drawn_cursor_row_ = 0;   // rows above the cursor in what is on the screen
-  std::string pending_;        // read_plain: bytes behind the line returned
+  int drawn_cursor_row_ = 0;  // rows above the cursor in what is on the screen
+  std::string pending_;       // read_plain: bytes behind the line returned
   bool end_of_file_ = false;
 };
 

@@ -82,8 +82,10 @@ std::string shell_quoted(std::string_view text) {
 std::string curl_line(const std::string& url, const ServeOptions& options, bool chat) {
   Json body = Json::object();
   body["model"] = options.server.api.served_names[0];
-  if (chat) body["messages"] = Json::array({Json{{"role", "user"}, {"content", "What is 7 + 5?"}}});
-  else body["prompt"] = "The future of AI is", body["max_tokens"] = 50, body["temperature"] = 0;
+  if (chat)
+    body["messages"] = Json::array({Json{{"role", "user"}, {"content", "What is 7 + 5?"}}});
+  else
+    body["prompt"] = "The future of AI is", body["max_tokens"] = 50, body["temperature"] = 0;
   return concat("curl ", url, chat ? "/v1/chat/completions" : "/v1/completions", " -H 'Content-Type: application/json'",
                 options.server.api_keys.empty() ? "" : " -H \"Authorization: Bearer $KEY\"", " -d ", shell_quoted(dump_json(body)));
 }
@@ -103,7 +105,7 @@ int run_serve(std::span<const std::string> args) {
   for (const auto& remark : environment.remarks)
     if (log_enabled(remark.level)) write_log(remark.level, remark.text);
 
-  std::optional<LocalEngine> local;   // outlives the server, which hands requests to it
+  std::optional<LocalEngine> local;  // outlives the server, which hands requests to it
   HttpServer server(options.server);
   const std::string url = base_url(options.server.host, server.port());
   {

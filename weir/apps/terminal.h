@@ -7,7 +7,7 @@
 namespace weir {
 
 bool is_terminal(int fd);
-int terminal_columns(int fd);   // 80 when it is no terminal or does not say
+int terminal_columns(int fd);  // 80 when it is no terminal or does not say
 
 // Text of a model or a server, made safe to print: control characters but newline and tab are shown as U+FFFD, so that an answer cannot
 // move the cursor or retitle the window.

@@ -2,6 +2,6 @@
 
 namespace weir {
 
-constexpr const char* kVersion = "0.1.0";   // as in CMakeLists.txt; a test holds them equal
+constexpr const char* kVersion = "0.1.0";  // as in CMakeLists.txt; a test holds them equal
 
 }  // namespace weir
