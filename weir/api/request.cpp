@@ -108,8 +108,6 @@ GenerationFields parse_common(const Fields& body, const ServedModel& model, cons
   // vLLM's rule: choosing among more samples than are returned is gone.
   if (const auto best_of = body.int32("best_of"); best_of && *best_of != out.n)
     fail_field(body.name("best_of"), "must be equal to n (", out.n, "), got ", *best_of);
-  if (out.n > 1 && out.sampling.temperature == 0)
-    fail_field(body.name("n"), "must be 1 when temperature is 0, because all choices would be equal, got ", out.n);
   assign(out.priority, body.int32("priority"));
 
   assign(out.stream, body.boolean("stream"));

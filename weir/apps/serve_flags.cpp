@@ -148,7 +148,6 @@ ServeOptions serve_options(const Flags& flags, const EnvironmentReview& environm
   server.limits.max_body_bytes = flags.integer("max-body-bytes");
   server.limits.max_buffered_bytes = std::max(server.limits.max_buffered_bytes, server.limits.max_body_bytes);
   server.limits.max_connections = static_cast<int32_t>(flags.integer("max-connections"));
-  server.handle_signals = false;  // `weir serve` must also answer them while the model is loading
 
   ApiOptions& api = server.api;
   api.served_names = flags.texts("served-model-name");

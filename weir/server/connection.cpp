@@ -113,6 +113,10 @@ asio::awaitable<bool> Connection::wait_for_request() {
   co_return !error;
 }
 
+HttpReply Connection::too_large(const std::string& seen) const {
+  return error_reply({413, concat("the request body has ", seen, ", at most ", shared_.options.limits.max_body_bytes, " are read (--max-body-bytes)"), ""});
+}
+
 asio::awaitable<bool> Connection::read_request(Parser& parser) {
   idle_ = false;
   const ServerLimits& limits = shared_.options.limits;
@@ -139,7 +143,7 @@ asio::awaitable<bool> Connection::read_request(Parser& parser) {
   } else if (error == http::error::header_limit || error == http::error::buffer_overflow) {
     refusal = error_reply({431, concat("the request header has more than ", limits.max_header_bytes, " bytes"), ""});
   } else if (error == http::error::body_limit) {
-    refusal = error_reply({413, concat("the request body has more than ", limits.max_body_bytes, " bytes (--max-body-bytes)"), ""});
+    refusal = too_large(concat(std::string_view(request[http::field::content_length]), " bytes"));
   } else if (error && is_protocol_error(error) && error != http::error::end_of_stream && error != http::error::partial_message) {
     refusal = error_reply({400, concat("not an HTTP/1.1 request: ", error.message()), ""});
   }
@@ -167,7 +171,7 @@ asio::awaitable<bool> Connection::read_body(Parser& parser) {
     if (timed_out_) {
       refusal = error_reply({408, concat("the request body did not arrive within ", limits.body_timeout.count(), " ms, got ", arrived, " bytes of it"), ""});
     } else if (error == http::error::body_limit) {
-      refusal = error_reply({413, concat("the request body has more than ", limits.max_body_bytes, " bytes (--max-body-bytes)"), ""});
+      refusal = too_large(concat("more than ", arrived, " bytes"));
     } else if (error && is_protocol_error(error) && error != http::error::partial_message) {
       refusal = error_reply({400, concat("not an HTTP/1.1 request: ", error.message()), ""});
     } else if (error) {

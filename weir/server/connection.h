@@ -69,6 +69,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<void> watch();                                // reads while a generation runs, to notice that the peer went away
   asio::awaitable<void> stop_watching();
 
+  HttpReply too_large(const std::string& seen) const;
   void arm(std::chrono::milliseconds timeout);                  // cancels what the socket waits for when the time is over
   void disarm();
   void wake();

@@ -3,7 +3,6 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <csignal>
 #include <map>
 #include <thread>
 
@@ -44,8 +43,7 @@ struct HttpServer::Impl {
         shared{options, service},
         control(asio::make_strand(io)),
         drain_timer(control),
-        stats_timer(control),
-        signals(control) {
+        stats_timer(control) {
     options.limits.max_connections = allow_connections(options.limits.max_connections);
     listen();
   }
@@ -55,7 +53,6 @@ struct HttpServer::Impl {
   asio::awaitable<void> accept(tcp::acceptor& acceptor);
   asio::awaitable<void> refuse(tcp::socket socket, bool linger);
   asio::awaitable<void> log_stats();
-  void wait_for_signal();
   void start_connection(tcp::socket socket);
   void end_connection(Connection* connection);
   template <class Call>
@@ -73,7 +70,6 @@ struct HttpServer::Impl {
   std::optional<asio::executor_work_guard<asio::io_context::executor_type>> work{io.get_executor()};
   std::vector<tcp::acceptor> acceptors;
   asio::steady_timer drain_timer, stats_timer;
-  asio::signal_set signals;
   uint16_t port = 0;
   int lingering_refusals = 0;                               // control
   bool draining = false;                                    // control
@@ -114,23 +110,8 @@ void HttpServer::Impl::listen() {
 void HttpServer::Impl::start() {
   for (tcp::acceptor& acceptor : acceptors) asio::co_spawn(control, accept(acceptor), asio::detached);
   if (options.stats_interval.count() > 0) asio::co_spawn(control, log_stats(), asio::detached);
-  if (options.handle_signals) {
-    signals.add(SIGINT);
-    signals.add(SIGTERM);
-    wait_for_signal();
-  }
   for (int i = 0; i < std::max(options.threads, 1); ++i) threads.emplace_back([this] { io.run(); });
   started = true;
-}
-
-void HttpServer::Impl::wait_for_signal() {
-  signals.async_wait([this](const ErrorCodeOf& error, int signal) {
-    if (error) return;
-    log_info("Received ", signal == SIGINT ? "SIGINT" : "SIGTERM", draining ? ", aborting what is left" : ", shutting down");
-    if (draining) abort_rest();
-    else begin_shutdown(options.shutdown_timeout);
-    wait_for_signal();
-  });
 }
 
 asio::awaitable<void> HttpServer::Impl::accept(tcp::acceptor& acceptor) {
@@ -250,7 +231,6 @@ void HttpServer::Impl::finish_when_empty() {
     if (!connections.empty()) return;
   }
   drain_timer.cancel();
-  signals.cancel();
   work.reset();   // the threads end when the last refusals are through
 }
 

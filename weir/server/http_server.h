@@ -33,7 +33,6 @@ struct ServerOptions {
   std::vector<std::string> api_keys;                      // empty: open; else "Authorization: Bearer KEY" is asked for below /v1
   std::vector<std::string> allowed_origins = {"*"};       // CORS
   bool access_log = true;                                 // false: --disable-uvicorn-access-log
-  bool handle_signals = true;                             // SIGINT and SIGTERM: shutdown(); a second one: shutdown now
   std::chrono::milliseconds shutdown_timeout{30'000};     // --shutdown-timeout: requests in flight get this long
   std::chrono::milliseconds stats_interval{10'000};       // throughput log line while there is work; 0: never
   ServerLimits limits;
