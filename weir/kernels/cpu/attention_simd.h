@@ -13,6 +13,7 @@ inline int64_t at_most(int64_t x, int64_t limit) { return x < limit ? x : limit;
 struct StepF32 {
   using Word = float;
   static constexpr int64_t kElements = 1;   // of the summed dimension in a word
+  static constexpr int kQueries = 6;        // of a register tile of kQueries x kTileVectors
   struct Side {
     Vec x;
   };
@@ -29,6 +30,7 @@ struct StepF32 {
 struct StepBF16 {
   using Word = uint32_t;
   static constexpr int64_t kElements = 2;
+  static constexpr int kQueries = 6;
   using Side = __m512bh;
   static Side lanes(const Word* p, All) { return reinterpret_cast<__m512bh>(_mm512_loadu_si512(p)); }
   static Side lanes(const Word* p, Mask mask) { return reinterpret_cast<__m512bh>(_mm512_maskz_loadu_epi32(mask, p)); }
@@ -48,6 +50,7 @@ inline Vec store_bf16(uint16_t* p, Vec v) {
 struct StepBF16 {
   using Word = uint32_t;
   static constexpr int64_t kElements = 2;
+  static constexpr int kQueries = 4;   // its sides take two registers each
   struct Side {
     Vec first, second;
   };
@@ -70,8 +73,6 @@ inline Vec store_bf16(uint16_t* p, Vec v) {
 
 #endif
 
-// Register tiles: queries x vectors.
-constexpr int kTileQueries = 6;
 constexpr int kTileVectors = kLanes == 16 ? 4 : 2;
 constexpr int64_t kPageVectors = kPageTokens / kLanes;
 
@@ -191,18 +192,18 @@ void attend(const AttentionSegment& s, int64_t row) {
   value_rows<Step, kQueries>(s, row, tokens);
 }
 
+// The fewer than kQueries + 1 queries from `row` on.
+template <class Step, int kQueries>
+void attend_last(const AttentionSegment& s, int64_t row) {
+  if (s.num_queries - row == kQueries) return attend<Step, kQueries>(s, row);
+  if constexpr (kQueries > 1) attend_last<Step, kQueries - 1>(s, row);
+}
+
 template <class Step>
 void segment(const AttentionSegment& s) {
   int64_t row = 0;
-  for (; row + kTileQueries <= s.num_queries; row += kTileQueries) attend<Step, kTileQueries>(s, row);
-  switch (s.num_queries - row) {
-    case 5: return attend<Step, 5>(s, row);
-    case 4: return attend<Step, 4>(s, row);
-    case 3: return attend<Step, 3>(s, row);
-    case 2: return attend<Step, 2>(s, row);
-    case 1: return attend<Step, 1>(s, row);
-    default: return;
-  }
+  for (; row + Step::kQueries <= s.num_queries; row += Step::kQueries) attend<Step, Step::kQueries>(s, row);
+  attend_last<Step, Step::kQueries - 1>(s, row);
 }
 
 void merge(float* max_io, float* sum, float* out, float segment_max, float segment_sum, const float* segment_out, int64_t dim) {
