@@ -18,10 +18,12 @@ namespace {
 using testing::HasSubstr;
 
 constexpr const char* kPattern =
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| "
+    "?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
 Json added_token(int32_t id, const std::string& content) {
-  return Json{{"id", id}, {"content", content}, {"single_word", false}, {"lstrip", false}, {"rstrip", false}, {"normalized", false}, {"special", true}};
+  return Json{{"id", id},        {"content", content},  {"single_word", false}, {"lstrip", false},
+              {"rstrip", false}, {"normalized", false}, {"special", true}};
 }
 
 // The bytes, "ab", "abc" and " a"; one added token.
@@ -91,7 +93,9 @@ TEST(TokenizerFile, ReadsTheSmallestUsefulFile) {
   EXPECT_EQ(tokenizer->size(), 260);
 }
 
-TEST(TokenizerFile, ReadsMergesWrittenAsStrings) { EXPECT_EQ(encode_after("/model/merges", {"a b", "ab c", "\u0120 a"}, "abc a"), (Ids{257, 258})); }
+TEST(TokenizerFile, ReadsMergesWrittenAsStrings) {
+  EXPECT_EQ(encode_after("/model/merges", {"a b", "ab c", "\u0120 a"}, "abc a"), (Ids{257, 258}));
+}
 
 TEST(TokenizerFile, WithoutItsMergeATokenIsUsedOnlyWhenMergesAreIgnored) {
   Json file = valid_file();
@@ -145,13 +149,15 @@ TEST(TokenizerFile, ErrorsNameTheFileTheFieldAndTheValue) {
   EXPECT_THAT(error_after("/normalizer", {{"type", "Sequence"}, {"normalizers", Json::array({Json{{"type", "Nmt"}}})}}),
               HasSubstr("normalizer.normalizers[0].type: not built: \"Nmt\""));
   EXPECT_THAT(error_after("/pre_tokenizer/pretokenizers/0/pattern/Regex", "\\d+"), HasSubstr("pattern.Regex: not built: \"\\\\d+\""));
-  EXPECT_THAT(error_after("/pre_tokenizer/pretokenizers/0/pattern", {{"String", " "}}), HasSubstr("pretokenizers[0].pattern.Regex: is missing"));
+  EXPECT_THAT(error_after("/pre_tokenizer/pretokenizers/0/pattern", {{"String", " "}}),
+              HasSubstr("pretokenizers[0].pattern.Regex: is missing"));
   EXPECT_THAT(error_after("/pre_tokenizer/pretokenizers/0/behavior", "Removed"), HasSubstr("behavior: not built"));
   EXPECT_THAT(error_after("/pre_tokenizer/pretokenizers/0/invert", true), HasSubstr("invert: not built"));
   EXPECT_THAT(error_after("/pre_tokenizer/pretokenizers/1/add_prefix_space", true), HasSubstr("add_prefix_space: not built"));
   EXPECT_THAT(error_after("/pre_tokenizer/pretokenizers/1/use_regex", true), HasSubstr("use_regex: not built"));
   EXPECT_THAT(error_after("/pre_tokenizer/pretokenizers", Json::array()), HasSubstr("pretokenizers: not built: 0 parts"));
-  EXPECT_THAT(error_after("/post_processor", {{"type", "TemplateProcessing"}}), HasSubstr("post_processor.type: not built: \"TemplateProcessing\""));
+  EXPECT_THAT(error_after("/post_processor", {{"type", "TemplateProcessing"}}),
+              HasSubstr("post_processor.type: not built: \"TemplateProcessing\""));
   EXPECT_THAT(error_after("/decoder/type", "Metaspace"), HasSubstr("decoder.type: not built: \"Metaspace\""));
   EXPECT_THAT(error_after("/decoder", nullptr), HasSubstr("the top level.decoder: is missing"));
   EXPECT_THAT(error_after("/model/type", "Unigram"), HasSubstr("model.type: not built: \"Unigram\""));

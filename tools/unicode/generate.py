@@ -44,7 +44,7 @@ def combining_classes() -> dict[int, int]:
 
 
 def decompositions() -> dict[int, tuple[int, int]]:
-    """Code point -> its canonical pair (second 0 for a singleton), without the pairs that tokenizers does not compose; Hangul is computed."""
+    """Code point -> its canonical pair (second 0 for a singleton), without what tokenizers does not compose; Hangul is computed."""
     nfc, known = normalizers.NFC(), {}
     for c in CODE_POINTS:
         field = ucd.decomposition(chr(c))

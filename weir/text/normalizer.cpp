@@ -11,7 +11,7 @@ namespace {
 
 using namespace unicode;
 
-constexpr char32_t kSyllables = 0xAC00, kLeads = 0x1100, kVowels = 0x1161, kTails = 0x11A7;   // kTails itself means "no tail"
+constexpr char32_t kSyllables = 0xAC00, kLeads = 0x1100, kVowels = 0x1161, kTails = 0x11A7;  // kTails itself means "no tail"
 constexpr char32_t kNumLeads = 19, kNumVowels = 21, kNumTails = 28, kNumSyllables = kNumLeads * kNumVowels * kNumTails;
 
 struct Mark {
@@ -41,7 +41,7 @@ void decompose(char32_t c, std::vector<Mark>& out) {
     out.push_back({c, combining_class(c)});
     return;
   }
-  decompose(found->first, out);   // at most four deep in the whole table
+  decompose(found->first, out);  // at most four deep in the whole table
   if (found->second) decompose(found->second, out);
 }
 
@@ -52,7 +52,9 @@ char32_t compose(char32_t first, char32_t second) {
   if (first >= kSyllables && first < kSyllables + kNumSyllables && (first - kSyllables) % kNumTails == 0 && second > kTails &&
       second < kTails + kNumTails)
     return first + (second - kTails);
-  const auto before = [](const Composition& a, const Composition& b) { return a.first != b.first ? a.first < b.first : a.second < b.second; };
+  const auto before = [](const Composition& a, const Composition& b) {
+    return a.first != b.first ? a.first < b.first : a.second < b.second;
+  };
   const auto* found = std::lower_bound(std::begin(kCompositions), std::end(kCompositions), Composition{first, second, 0}, before);
   return found != std::end(kCompositions) && found->first == first && found->second == second ? found->code : 0;
 }
@@ -72,9 +74,9 @@ void reorder(std::vector<Mark>& marks) {
 
 void recompose(const std::vector<Mark>& marks, std::string& out, std::u32string& composed) {
   composed.clear();
-  size_t starter = std::u32string::npos;   // in composed
-  uint8_t last = 0;                        // class of the last character kept after the starter
-  bool adjacent = false;                   // nothing is kept after the starter
+  size_t starter = std::u32string::npos;  // in composed
+  uint8_t last = 0;                       // class of the last character kept after the starter
+  bool adjacent = false;                  // nothing is kept after the starter
   for (const auto& [code, combining] : marks) {
     if (starter != std::u32string::npos && (adjacent || last < combining)) {
       if (const char32_t both = compose(composed[starter], code)) {
@@ -100,7 +102,7 @@ void recompose(const std::vector<Mark>& marks, std::string& out, std::u32string&
 std::string_view nfc(std::string_view text, std::string& storage) {
   const char* const begin = text.data();
   const char* const end = begin + text.size();
-  const char* copied = begin;   // up to here the result is in storage
+  const char* copied = begin;  // up to here the result is in storage
   const char* boundary = begin;
   bool changed = false;
   std::vector<Mark> marks;

@@ -14,8 +14,8 @@
 namespace weir {
 namespace {
 
-constexpr int64_t kMaxFileBytes = int64_t{64} << 20;   // the largest published ones have about 20 MB; the parser takes a multiple of this
-constexpr size_t kMaxTextBytes = size_t{1} << 30;      // positions inside a piece are 32-bit
+constexpr int64_t kMaxFileBytes = int64_t{64} << 20;  // the largest published ones have about 20 MB; the parser takes a multiple of this
+constexpr size_t kMaxTextBytes = size_t{1} << 30;     // positions inside a piece are 32-bit
 
 // The tokens to look for in the text as it came, or in the normalised text.
 AddedTokenFinder finder(const TokenizerFile& file, bool normalized) {
@@ -44,7 +44,8 @@ struct Tokenizer::Impl {
   }
 
   // text: valid UTF-8 without added tokens that are looked for in raw text.
-  void encode_plain(std::string_view text, bool parse_special, std::string& storage, Bpe::Scratch& scratch, std::vector<int32_t>& out) const {
+  void encode_plain(std::string_view text, bool parse_special, std::string& storage, Bpe::Scratch& scratch,
+                    std::vector<int32_t>& out) const {
     const auto encode_pieces = [&](std::string_view part) {
       for (size_t begin = 0; begin < part.size();) {
         const size_t end = splitter.piece_end(part, begin);
@@ -58,11 +59,11 @@ struct Tokenizer::Impl {
   }
 
   const Vocabulary vocabulary;
-  Bpe bpe;   // borrows vocabulary
+  Bpe bpe;  // borrows vocabulary
   Splitter splitter;
   bool normalize_nfc;
   AddedTokenFinder added_raw, added_normalized;
-  std::vector<bool> special;   // by id
+  std::vector<bool> special;  // by id
   std::unordered_map<std::string, int32_t> added_ids;
 };
 
@@ -79,7 +80,8 @@ std::shared_ptr<const Tokenizer> Tokenizer::parse(std::string_view json, const s
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text, bool parse_special) const {
-  if (text.size() >= kMaxTextBytes) fail(ErrorCode::kInvalidArgument, "text of ", text.size(), " bytes to encode, allowed are ", kMaxTextBytes - 1);
+  if (text.size() >= kMaxTextBytes)
+    fail(ErrorCode::kInvalidArgument, "text of ", text.size(), " bytes to encode, allowed are ", kMaxTextBytes - 1);
   std::vector<int32_t> out;
   out.reserve(text.size() / 3 + 8);
   std::string valid, storage;

@@ -26,11 +26,13 @@ class Tokenizer {
   // Bytes of the tokens joined; invalid UTF-8 replaced by U+FFFD. Unknown ids give nothing.
   std::string decode(std::span<const int32_t> tokens, bool skip_special) const;
 
-  std::string_view bytes(int32_t token) const;               // raw bytes; empty for ids without a token
-  std::string token_text(int32_t token) const;               // for logprobs: the decoded text, U+FFFD for partial characters
-  bool is_special(int32_t token) const;                      // flagged special (skipped by skip_special)
-  std::optional<int32_t> find(std::string_view token) const; // id of an added token or vocabulary entry, by its plain text (" the", not "Ġthe")
-  int32_t size() const;                                      // largest id + 1; the model's vocab_size may be larger (padding rows)
+  std::string_view bytes(int32_t token) const;  // raw bytes; empty for ids without a token
+  std::string token_text(int32_t token) const;  // for logprobs: the decoded text, U+FFFD for partial characters
+  bool is_special(int32_t token) const;         // flagged special (skipped by skip_special)
+  int32_t size() const;                         // largest id + 1; the model's vocab_size may be larger (padding rows)
+
+  // Id of an added token or vocabulary entry, by its plain text (" the", not "Ġthe").
+  std::optional<int32_t> find(std::string_view token) const;
 
  private:
   struct Impl;

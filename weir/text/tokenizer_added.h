@@ -13,9 +13,9 @@ namespace weir {
 struct AddedToken {
   int32_t id = 0;
   std::string content;
-  bool lstrip = false;       // swallows the white space before it
-  bool rstrip = false;       // and behind it
-  bool normalized = false;   // looked for in normalised text
+  bool lstrip = false;      // swallows the white space before it
+  bool rstrip = false;      // and behind it
+  bool normalized = false;  // looked for in normalised text
   bool special = false;
 };
 
@@ -25,7 +25,7 @@ class AddedTokenFinder {
   explicit AddedTokenFinder(std::vector<AddedToken> tokens);
 
   struct Match {
-    size_t begin = 0, end = 0;   // without stripped white space
+    size_t begin = 0, end = 0;  // without stripped white space
     const AddedToken* token = nullptr;
   };
   // The first match that begins at `from` or later.
@@ -37,9 +37,9 @@ class AddedTokenFinder {
   struct Range {
     uint32_t begin = 0, end = 0;
   };
-  std::vector<AddedToken> tokens_;         // sorted by content, so that tokens with a common prefix are neighbours
-  std::array<Range, 256> by_first_byte_;   // in tokens_
-  char only_first_byte_ = 0;               // when all begin with the same byte, as usual ('<'), memchr finds it
+  std::vector<AddedToken> tokens_;        // sorted by content, so that tokens with a common prefix are neighbours
+  std::array<Range, 256> by_first_byte_;  // in tokens_
+  char only_first_byte_ = 0;              // when all begin with the same byte, as usual ('<'), memchr finds it
 };
 
 // Calls plain(text) and added(id) in the order of the text, with stripping and overlaps exactly as HF `tokenizers` has them.

@@ -1,4 +1,5 @@
-// Byte pair encoding of one piece of text: the pair of neighbours with the lowest rank, the leftmost of equals, is merged until none is left.
+// Byte pair encoding of one piece of text: the pair of neighbours with the lowest rank, the leftmost of equals, is merged until none is
+// left.
 #pragma once
 
 #include <array>
@@ -35,7 +36,7 @@ class Bpe {
  private:
   static constexpr uint32_t kNoMerge = kMaxMerges;
 
-  uint32_t rank(int32_t left, int32_t right) const;   // kNoMerge for none
+  uint32_t rank(int32_t left, int32_t right) const;  // kNoMerge for none
   void merge_short(Scratch& scratch) const;
   void merge_long(Scratch& scratch) const;
   void grow();
@@ -43,14 +44,14 @@ class Bpe {
   const Vocabulary& vocabulary_;
   bool whole_pieces_;
   std::array<int32_t, 256> byte_ids_;
-  std::vector<int32_t> results_;    // by rank
-  std::vector<uint64_t> slots_;     // left << 43 | right << 22 | rank, all ones for free; open addressing, the size is a power of two
+  std::vector<int32_t> results_;  // by rank
+  std::vector<uint64_t> slots_;   // left << 43 | right << 22 | rank, all ones for free; open addressing, the size is a power of two
   size_t num_pairs_ = 0;
 
   // What encode() has learnt of pieces that are tokens: merging gives that one token, or it does not. Most pieces of a text are such.
   // Each entry is written with the one value it can have, so threads need no order between them.
   enum class Whole : uint8_t { kUnknown, kYes, kNo };
-  std::unique_ptr<std::atomic<Whole>[]> whole_;   // by id
+  std::unique_ptr<std::atomic<Whole>[]> whole_;  // by id
 };
 
 }  // namespace weir

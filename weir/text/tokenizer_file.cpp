@@ -18,11 +18,12 @@ namespace {
 namespace dom = simdjson::dom;
 
 constexpr size_t kMaxDepth = 64;
-constexpr size_t kMaxAddedTokenBytes = 1024;   // bounds the search for added tokens at each place of a text
+constexpr size_t kMaxAddedTokenBytes = 1024;  // bounds the search for added tokens at each place of a text
 
 std::string quoted(std::string_view text) {
   constexpr size_t kShown = 200;
-  return dump_json(Json(std::string(text.substr(0, kShown)))) + (text.size() > kShown ? "… (" + std::to_string(text.size()) + " bytes)" : "");
+  return dump_json(Json(std::string(text.substr(0, kShown)))) +
+         (text.size() > kShown ? "… (" + std::to_string(text.size()) + " bytes)" : "");
 }
 
 const char* type_name(dom::element e) {
@@ -68,12 +69,14 @@ class Reader {
   bool flag(dom::object from, std::string_view key, std::string_view field) const {
     return as<bool>(require(from, key, field), concat(field, ".", key), "true or false");
   }
-  std::string_view type(dom::object from, std::string_view field) const { return string(require(from, "type", field), concat(field, ".type")); }
+  std::string_view type(dom::object from, std::string_view field) const {
+    return string(require(from, "type", field), concat(field, ".type"));
+  }
   // A member that changes the result in HF and is not built here: it may be missing, null or the one value that changes nothing.
   void must_be_off(dom::object from, std::string_view key, std::string_view field) const;
   int32_t token_id(dom::element e, std::string_view field) const;
 
-  bool read_normalizer(dom::element e, const std::string& field) const;   // true for NFC
+  bool read_normalizer(dom::element e, const std::string& field) const;  // true for NFC
   Splitter read_pre_tokenizer(dom::object root) const;
   void read_vocabulary(dom::object model, Vocabulary& vocabulary) const;
   void read_merges(dom::object model, TokenizerFile& file) const;
@@ -141,7 +144,8 @@ void Reader::read_vocabulary(dom::object model, Vocabulary& vocabulary) const {
   for (const auto [letters, value] : entries) {
     int64_t id;
     if (value.get(id) || id < 0 || id > Vocabulary::kMaxId)
-      bad(kField, "the id of ", quoted(letters), " must be an integer in [0, ", Vocabulary::kMaxId, "], is ", quoted(simdjson::minify(value)));
+      bad(kField, "the id of ", quoted(letters), " must be an integer in [0, ", Vocabulary::kMaxId, "], is ",
+          quoted(simdjson::minify(value)));
     const auto token = static_cast<int32_t>(id);
     if (vocabulary.has(token)) bad(kField, "id ", id, " is given to two tokens, the second is ", quoted(letters));
     bytes.clear();
@@ -193,7 +197,7 @@ void Reader::read_merges(dom::object model, TokenizerFile& file) const {
 void Reader::read_added_tokens(dom::object root, TokenizerFile& file) const {
   const auto list = find(root, "added_tokens");
   if (!list) return;
-  std::unordered_map<std::string, size_t> seen;   // content -> index
+  std::unordered_map<std::string, size_t> seen;  // content -> index
   std::string bytes, storage;
   size_t i = 0;
   for (const dom::element e : array(*list, "added_tokens")) {
@@ -244,7 +248,8 @@ TokenizerFile Reader::read(dom::element document) {
       bad("post_processor.type", "not built: ", quoted(kind), "; built are \"ByteLevel\" and null");
   }
   const dom::object decoder = object(require(root, "decoder", "the top level"), "decoder");
-  if (const auto kind = type(decoder, "decoder"); kind != "ByteLevel") bad("decoder.type", "not built: ", quoted(kind), "; built is \"ByteLevel\"");
+  if (const auto kind = type(decoder, "decoder"); kind != "ByteLevel")
+    bad("decoder.type", "not built: ", quoted(kind), "; built is \"ByteLevel\"");
 
   const dom::object model = object(require(root, "model", "the top level"), "model");
   if (const auto kind = type(model, "model"); kind != "BPE") bad("model.type", "not built: ", quoted(kind), "; built is \"BPE\"");
@@ -264,7 +269,8 @@ TokenizerFile read_tokenizer_file(std::string_view json, const std::string& wher
     fail(ErrorCode::kResourceExhausted, where, ": cannot parse ", json.size(), " bytes of JSON: ", simdjson::error_message(error));
   dom::element root;
   if (const auto error = parser.parse(json.data(), json.size()).get(root); error)
-    fail(ErrorCode::kInvalidArgument, where, ": not valid JSON: ", simdjson::error_message(error), " (nesting is limited to ", kMaxDepth, ")");
+    fail(ErrorCode::kInvalidArgument, where, ": not valid JSON: ", simdjson::error_message(error), " (nesting is limited to ", kMaxDepth,
+         ")");
   return Reader(where).read(root);
 }
 

@@ -16,11 +16,11 @@ struct TokenizerFile {
   struct Merge {
     int32_t left, right, result;
   };
-  Vocabulary vocabulary;            // the model's tokens, among them one for each of the 256 bytes; added tokens that are not among them
-                                    // are there by id and bytes, but find() does not know them
-  std::vector<AddedToken> added;    // ids and contents differ
-  std::vector<Merge> merges;        // the index is the rank
-  bool ignore_merges = false;       // a piece that is in the vocabulary is one token
+  Vocabulary vocabulary;          // the model's tokens, among them one for each of the 256 bytes; added tokens that are not among them
+                                  // are there by id and bytes, but find() does not know them
+  std::vector<AddedToken> added;  // ids and contents differ
+  std::vector<Merge> merges;      // the index is the rank
+  bool ignore_merges = false;     // a piece that is in the vocabulary is one token
   bool normalize_nfc = false;
   Splitter splitter;
 };

@@ -11,7 +11,8 @@
 namespace weir {
 namespace {
 
-// Code point -> byte + 1, 0 for characters that spell no byte. Printable Latin-1 spells itself; the others, in their order, are U+0100 and on.
+// Code point -> byte + 1, 0 for characters that spell no byte. Printable Latin-1 spells itself; the others, in their order, are U+0100 and
+// on.
 constexpr auto kSpelledByte = [] {
   std::array<uint16_t, 0x144> table{};
   uint16_t next = 0x100;
@@ -58,7 +59,7 @@ bool append_spelled_bytes(std::string_view letters, std::string& out) {
 }
 
 void Vocabulary::reserve(size_t tokens) {
-  text_.reserve(tokens * 8);   // about the mean length of a token
+  text_.reserve(tokens * 8);  // about the mean length of a token
   entries_.reserve(tokens);
   slots_.assign(std::bit_ceil(std::max<size_t>(tokens * 2, 16)), Slot{});
 }

@@ -12,7 +12,7 @@ namespace weir::unicode {
 // \p{L}, \p{M}, \p{N}, \s (which is White_Space) and everything else. A character has one class only.
 enum class CharClass : uint8_t { kOther, kLetter, kMark, kNumber, kSpace };
 
-inline uint8_t property(char32_t c) {   // REQUIRES: c < 0x110000
+inline uint8_t property(char32_t c) {  // REQUIRES: c < 0x110000
   constexpr char32_t kMask = (1u << kPropertyShift) - 1;
   return kProperty[(size_t{kPropertyBlock[c >> kPropertyShift]} << kPropertyShift) | (c & kMask)];
 }
@@ -20,7 +20,7 @@ inline CharClass char_class(char32_t c) { return static_cast<CharClass>(property
 
 struct Char {
   char32_t code;
-  int size;   // bytes
+  int size;  // bytes
 };
 
 // The character at p, inside text that is known to be valid UTF-8.
@@ -35,14 +35,14 @@ inline Char char_at(const char* p) {
 
 // What the bytes at the start of text are. A bad sequence is as long as its maximal subpart (Unicode 3.9, D93b), so that replacing each
 // by one U+FFFD gives what Python's bytes.decode("utf-8", "replace") and Rust's from_utf8_lossy give.
-enum class Utf8 { kValid, kInvalid, kTruncated };   // truncated: the text ends where more bytes could complete the character
+enum class Utf8 { kValid, kInvalid, kTruncated };  // truncated: the text ends where more bytes could complete the character
 struct Utf8Sequence {
   Utf8 kind;
-  int size;   // bytes, at least 1
+  int size;  // bytes, at least 1
 };
-Utf8Sequence scan_utf8(std::string_view text);   // REQUIRES: text is not empty
+Utf8Sequence scan_utf8(std::string_view text);  // REQUIRES: text is not empty
 
-inline constexpr std::string_view kReplacement = "\xEF\xBF\xBD";   // U+FFFD
+inline constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
 
 void append_utf8(std::string& out, char32_t c);
 
