@@ -318,8 +318,11 @@ asio::awaitable<void> Connection::answer_when_finished(LiveGeneration& live) {
     co_await wait_for_news();
   }
   if (gone_) co_return;
-  if (const auto failure = generation.failure()) co_await answer(error_reply({500, *failure, ""}));
-  else co_await answer({200, "application/json", dump_json(generation.take_response()), {}});
+  // A named reply: GCC 12 destroys an aggregate that is built inside a co_await expression twice.
+  HttpReply reply{200, "application/json", {}, {}};
+  if (const auto failure = generation.failure()) reply = error_reply({500, *failure, ""});
+  else reply.body = dump_json(generation.take_response());
+  co_await answer(std::move(reply));
 }
 
 asio::awaitable<void> Connection::stream(LiveGeneration& live) {
