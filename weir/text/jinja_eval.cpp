@@ -416,6 +416,7 @@ Value Interpreter::evaluate_compare(const Expr& e, const FramePtr& frame) {
 
 Value Interpreter::binary(Op op, const Value& a, const Value& b) {
   if (a.is_number() && b.is_number()) return arithmetic(op, a, b);
+  if (op == Op::kMod && a.is_string()) return text(format_percent(*this, a.text(), b, nullptr), a.str().markup);
   for (const Value* v : {&a, &b}) {
     if (!v->is_defined()) fault(v->why_undefined());
   }
@@ -452,7 +453,6 @@ Value Interpreter::binary(Op op, const Value& a, const Value& b) {
       return sequence.is(Kind::kList) ? heap_.list(std::move(out)) : heap_.tuple(std::move(out));
     }
   }
-  if (op == Op::kMod && a.is_string()) return text(format_percent(*this, a.text(), b, nullptr), a.str().markup);
   fault("unsupported operand type(s) for ", spelling(op), ": '", type_name(a), "' and '", type_name(b), "'");
 }
 

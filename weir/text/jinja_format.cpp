@@ -131,8 +131,10 @@ class Percent {
       if (at_ < format_.size()) out += conversion();
       if (out.size() > kMaxOutputBytes) fault("a string above ", kMaxOutputBytes >> 20, " MiB");
     }
+    // Python lets anything with subscripts pass unused, text and tuples excepted.
+    const bool may_stay = named_ != nullptr || values_.is(Kind::kDict) || values_.is(Kind::kList) || values_.is(Kind::kRange) || !values_.is_defined();
     const size_t given = values_.is(Kind::kTuple) ? values_.list().items.size() : 1;
-    if (named_ == nullptr && !values_.is(Kind::kDict) && taken_ < given) fault("not all arguments converted during string formatting");
+    if (!may_stay && taken_ < given) fault("not all arguments converted during string formatting");
     return out;
   }
 

@@ -128,6 +128,7 @@ class Lexer {
 
   void raw(size_t body) {
     advance(body);
+    if (at_ == text_.size()) return;   // an empty raw block at the very end needs no end for Jinja2
     for (size_t tag = at_; (tag = text_.find("{%", tag)) != text_.npos; ++tag) {
       const char sign = sign_at(tag + 2);
       size_t at = skip_space(text_, tag + (sign != '\0' ? 3 : 2));

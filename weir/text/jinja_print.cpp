@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "weir/text/jinja_eval.h"
 #include "weir/text/jinja_number.h"
 #include "weir/text/jinja_unicode.h"
 #include "weir/text/jinja_value.h"
@@ -48,7 +49,15 @@ class Printer {
         }
         return put("}>");
       }
-      default: return put(std::string("<") + type_name(value) + " object>");
+      case Kind::kLoop: {
+        auto& loop = value.object<Loop>();
+        return put(concat("<LoopContext ", loop.index0 + 1, "/", loop.total(), ">"));
+      }
+      case Kind::kMacro: {
+        const std::string& name = value.object<const Macro>().definition->name;
+        return put(concat("<Macro ", name.empty() ? "anonymous" : repr_of_text(name), ">"));
+      }
+      default: return put(concat("<", type_name(value), " object>"));
     }
   }
 

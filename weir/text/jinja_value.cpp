@@ -251,7 +251,7 @@ bool next(Heap& heap, Iterator& it, Value& item) {
       if (it.byte >= text.size()) return false;
       const size_t begin = it.byte;
       next_char(text, it.byte);
-      item = heap.string(text.substr(begin, it.byte - begin), source.str().markup);
+      item = heap.string(text.substr(begin, it.byte - begin));
       return true;
     }
     case Kind::kList:
