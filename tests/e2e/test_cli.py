@@ -244,6 +244,7 @@ class Terminal:
 
     def __init__(self, *args, rows=24, columns=80):
         self.master, slave = pty.openpty()
+        self.first_attributes = termios.tcgetattr(self.master)
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         environment = {**os.environ, "TERM": "xterm-256color"}
         environment.pop("NO_COLOR", None)
@@ -378,11 +379,10 @@ def test_chat_takes_a_paste_of_several_lines_as_one_message(server):
 
 def test_chat_leaves_the_terminal_as_it_was(server):
     with Terminal("--url", server.url) as terminal:
-        before = termios.tcgetattr(terminal.master)
         terminal.expect(PROMPT)
         terminal.send("/exit\r")
         terminal.end()
-        assert termios.tcgetattr(terminal.master)[3] == before[3]
+        assert termios.tcgetattr(terminal.master) == terminal.first_attributes
 
 
 def test_chat_remembers_the_conversation_until_reset(server):
