@@ -218,6 +218,7 @@ void HttpServer::Impl::begin_shutdown(std::chrono::milliseconds timeout) {
 }
 
 void HttpServer::Impl::abort_rest() {
+  if (!work) return;   // the timer fired just as the last connection ended
   for_each_connection([](Connection& connection) { connection.abort(); });
   drain_timer.expires_after(kAbortTime);
   drain_timer.async_wait([this](const ErrorCodeOf& error) {

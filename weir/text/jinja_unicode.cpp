@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 
 namespace weir::jinja {
 namespace {
@@ -129,11 +130,13 @@ bool valid_utf8(std::string_view text) {
 }
 
 int64_t count_chars(std::string_view text) {
-  // Valid text has one character for every byte that is not a continuation; anything else is counted the slow way.
-  const auto leads = std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; });
-  if (leads == static_cast<int64_t>(text.size()) && std::all_of(text.begin(), text.end(), [](char c) { return c >= 0; })) return leads;
-  int64_t n = 0;
-  for (size_t at = 0; at < text.size(); ++n) next_char(text, at);
+  size_t at = 0;
+  for (uint64_t word = 0; at + sizeof word <= text.size(); at += sizeof word) {   // most text is ASCII
+    std::memcpy(&word, text.data() + at, sizeof word);
+    if ((word & 0x8080808080808080u) != 0) break;
+  }
+  auto n = static_cast<int64_t>(at);
+  for (; at < text.size(); ++n) next_char(text, at);
   return n;
 }
 
