@@ -40,9 +40,10 @@ bool only_names_the_role(const Json& choice) {
 AnswerReader::AnswerReader(BenchApi api, double start_s) : api_(api) { answer_.start_s = start_s; }
 
 bool AnswerReader::feed(std::string_view bytes, double now_s) {
+  const size_t searched = pending_.size();
   pending_ += bytes;
   size_t begin = 0;
-  for (size_t end = pending_.find('\n'); end != std::string::npos && !done_; end = pending_.find('\n', begin)) {
+  for (size_t end = pending_.find('\n', searched); end != std::string::npos && !done_; end = pending_.find('\n', begin)) {
     read_line(std::string_view(pending_).substr(begin, end - begin), now_s);
     begin = end + 1;
   }

@@ -35,8 +35,8 @@ struct ServeMetrics {
   int64_t input_tokens = 0, output_tokens = 0;
   double duration_s = 0;
   double request_throughput = 0, request_goodput = 0, output_throughput = 0, total_token_throughput = 0;  // per second
-  double max_output_tokens_per_s = 0;  // events in the busiest second: a chunk counts once, whatever tokens it carries
-  int64_t max_concurrent_requests = 0;
+  double max_output_tokens_per_s = 0;   // events in the busiest second: a chunk counts once, whatever tokens it carries
+  int64_t max_concurrent_requests = 0;  // the true peak, as vLLM after 0.32; until then it counted all requests of one second
   // Of successful requests, in seconds.
   std::vector<double> ttft_s, tpot_s, itl_s, e2el_s;  // tpot_s: of answers with two tokens or more
   std::vector<double> queue_s;                        // waiting in the client
