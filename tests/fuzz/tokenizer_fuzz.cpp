@@ -1,4 +1,4 @@
-// A tokenizer.json, and behind a NUL byte a text for it. Encoding and decoding must not lose a byte of valid text.
+// A tokenizer.json, and behind a NUL byte a text for it. Every token must lie inside the table.
 #include <algorithm>
 #include <string>
 
