@@ -62,10 +62,14 @@ TEST(HttpLimits, BodiesThatArriveTogetherAreBounded) {
   const std::string head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n";
   first.send(head + std::string(60'000, ' '));
   second.send(head + std::string(60'000, ' '));
-  // Whichever crosses the line is refused; its bytes are then free for the other.
-  auto one = std::async([&] { return first.read_status(); });
-  const int other = second.read_status();
-  first.finish_sending();
+  // Whichever crosses the line is refused, and then ends the other.
+  const auto read = [](RawConnection& own, RawConnection& other) {
+    const int status = own.read_status();
+    other.finish_sending();
+    return status;
+  };
+  auto one = std::async(std::launch::async, [&] { return read(first, second); });
+  const int other = read(second, first);
   EXPECT_EQ(std::max(one.get(), other), 503);
   HttpClient client = test.client();
   EXPECT_EQ(client.post("/v1/completions", kCompletion).status, 200);
