@@ -29,7 +29,9 @@ void expect_answer_or_error(F&& f) {
 // A directory of the process, for readers that take one.
 class ModelDir {
  public:
-  ModelDir() : path_((std::filesystem::temp_directory_path() / "weir_fuzz_XXXXXX").string()) { WEIR_CHECK(::mkdtemp(path_.data()) != nullptr); }
+  ModelDir() : path_((std::filesystem::temp_directory_path() / "weir_fuzz_XXXXXX").string()) {
+    WEIR_CHECK(::mkdtemp(path_.data()) != nullptr);
+  }
   ~ModelDir() { std::filesystem::remove_all(path_); }
   ModelDir(const ModelDir&) = delete;
   ModelDir& operator=(const ModelDir&) = delete;

@@ -6,6 +6,7 @@
 
 #include "weir/text/jinja_unicode.h"
 #include "weir/text/jinja_value.h"
+#include "weir/text/unicode.h"
 
 namespace weir::jinja {
 
@@ -35,7 +36,7 @@ size_t find(std::string_view text, std::string_view part, size_t from) {
 }
 
 size_t find_last(std::string_view text, std::string_view part) {
-  if (part.size() <= 16 || text.size() <= 4096) return text.rfind(part);   // few bytes to compare at each place
+  if (part.size() <= 16 || text.size() <= 4096) return text.rfind(part);  // few bytes to compare at each place
   const std::string reversed_text(text.rbegin(), text.rend()), reversed_part(part.rbegin(), part.rend());
   const size_t hit = find(reversed_text, reversed_part);
   return hit == text.npos ? text.npos : text.size() - hit - part.size();
@@ -137,7 +138,7 @@ std::string replace(std::string_view text, std::string_view from, std::string_vi
   };
   int64_t n = 0;
   if (from.empty()) {
-    for (size_t at = 0;;) {   // in front of every character and at the end
+    for (size_t at = 0;;) {  // in front of every character and at the end
       if (max >= 0 && n++ >= max) {
         put(text.substr(at));
         return out;
@@ -166,9 +167,9 @@ std::string pad(std::string_view text, int64_t width, char32_t fill, Side where_
   // str.center puts the odd space left when the width is odd.
   const int64_t left = where_text_goes == Side::kLeft ? 0 : where_text_goes == Side::kRight ? missing : missing / 2 + (missing & width & 1);
   std::string out;
-  for (int64_t i = 0; i < left; ++i) append_char(out, fill);
+  for (int64_t i = 0; i < left; ++i) unicode::append_utf8(out, fill);
   out += text;
-  for (int64_t i = left; i < missing; ++i) append_char(out, fill);
+  for (int64_t i = left; i < missing; ++i) unicode::append_utf8(out, fill);
   return out;
 }
 

@@ -3,14 +3,16 @@
 #include <algorithm>
 
 #include "weir/text/jinja_number.h"
+#include "weir/text/jinja_strings.h"
 #include "weir/text/jinja_unicode.h"
+#include "weir/text/unicode.h"
 
 namespace weir::jinja {
 namespace {
 
-constexpr int kMaxDepth = 200;          // of nested containers: comparing, printing and freeing them recurses
-constexpr size_t kIndexFrom = 12;       // a dict above this many keys is searched by hash
-constexpr size_t kMaxRange = 100'000;   // the sandbox's own limit
+constexpr int kMaxDepth = 200;         // of nested containers: comparing, printing and freeing them recurses
+constexpr size_t kIndexFrom = 12;      // a dict above this many keys is searched by hash
+constexpr size_t kMaxRange = 100'000;  // the sandbox's own limit
 
 template <class T>
 std::shared_ptr<void> make(T object) {
@@ -31,6 +33,12 @@ int nested(int depth) {
 size_t bytes_of(const std::vector<Value>& items) { return sizeof(List) + items.size() * sizeof(Value); }
 size_t bytes_of(const Dict& dict) { return sizeof(Dict) + dict.items.size() * 2 * sizeof(Value) + dict.index.size() * 40; }
 size_t bytes_of(const Str& str) { return sizeof(Str) + str.text.size(); }
+
+// Values hold valid UTF-8 only, so that their characters can be walked both ways.
+std::string valid(const std::string& text) {
+  std::string storage;
+  return std::string(unicode::replace_invalid_utf8(text, storage));
+}
 
 Value range_item(const Range& r, Int i) { return Value::integer(r.start + i * r.step); }
 
@@ -196,7 +204,7 @@ Value Heap::from_json(const Json& json, int depth) {
     case Json::value_t::number_integer: return Value::integer(json.get<int64_t>());
     case Json::value_t::number_unsigned: return Value::integer(json.get<uint64_t>());
     case Json::value_t::number_float: return Value::real(json.get<double>());
-    case Json::value_t::string: return string(json.get_ref<const std::string&>());
+    case Json::value_t::string: return string(valid(json.get_ref<const std::string&>()));
     case Json::value_t::array: {
       std::vector<Value> items;
       items.reserve(json.size());
@@ -206,7 +214,7 @@ Value Heap::from_json(const Json& json, int depth) {
     case Json::value_t::object: {
       Dict::Items items;
       items.reserve(json.size());
-      for (const auto& [key, value] : json.items()) items.emplace_back(string(key), from_json(value, depth + 1));
+      for (const auto& [key, value] : json.items()) items.emplace_back(string(valid(key)), from_json(value, depth + 1));
       return dict(std::move(items));
     }
     case Json::value_t::binary:
@@ -327,7 +335,8 @@ bool same(const Value& a, const Value& b) {
 namespace {
 
 bool equal_items(Heap& heap, const std::vector<Value>& a, const std::vector<Value>& b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [&](const Value& x, const Value& y) { return same(x, y) || equal(heap, x, y); });
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [&](const Value& x, const Value& y) { return same(x, y) || equal(heap, x, y); });
 }
 
 bool equal_dicts(Heap& heap, const Dict& a, const Dict& b) {
@@ -379,7 +388,7 @@ bool less(Heap& heap, const Value& a, const Value& b) {
   if (a.is_number() && b.is_number()) return compare_numbers(a, b) == -1;
   if (a.is_string() && b.is_string()) {
     heap.work(std::min(a.text().size(), b.text().size()));
-    return a.text() < b.text();   // bytes of UTF-8 sort as code points do
+    return a.text() < b.text();  // bytes of UTF-8 sort as code points do
   }
   if (a.is_sequence() && a.kind() == b.kind()) {
     const auto &x = a.list().items, &y = b.list().items;
@@ -400,12 +409,10 @@ bool contains(Heap& heap, const Value& container, const Value& item) {
       if (!item.is_string()) fault("'in <string>' requires string as left operand, not ", type_name(item));
       const std::string &text = container.text(), &part = item.text();
       heap.work(text.size());
-      return part.empty() || ::memmem(text.data(), text.size(), part.data(), part.size()) != nullptr;
+      return find(text, part) != text.npos;
     }
     case Kind::kDict:
-    case Kind::kKeys:
-      hash(heap, item);
-      return container.dict().find(heap, item) != nullptr;
+    case Kind::kKeys: hash(heap, item); return container.dict().find(heap, item) != nullptr;
     default: break;
   }
   Iterator it = iterate(container);
