@@ -18,7 +18,8 @@ namespace weir {
 
 class FakeEngine final : public EngineClient {
  public:
-  explicit FakeEngine(std::vector<Token> script, bool paused = false) : script_(std::move(script)), paused_(paused), thread_([this] { run(); }) {}
+  explicit FakeEngine(std::vector<Token> script, bool paused = false)
+      : script_(std::move(script)), paused_(paused), thread_([this] { run(); }) {}
   ~FakeEngine() override {
     {
       const std::lock_guard lock(mu_);
@@ -31,7 +32,8 @@ class FakeEngine final : public EngineClient {
   void submit(Request request, OnOutput on_output) override {
     const std::lock_guard lock(mu_);
     if (refusal_) throw *refusal_;
-    if (max_running_ > 0 && static_cast<int32_t>(running_.size()) >= max_running_) fail(ErrorCode::kResourceExhausted, "the waiting queue is full");
+    if (max_running_ > 0 && static_cast<int32_t>(running_.size()) >= max_running_)
+      fail(ErrorCode::kResourceExhausted, "the waiting queue is full");
     const uint64_t id = index(request.id);
     running_.emplace(id, Running{std::move(request), std::move(on_output), 0});
     ++submitted_;
@@ -109,7 +111,8 @@ class FakeEngine final : public EngineClient {
   void run() {
     std::unique_lock lock(mu_);
     for (;;) {
-      changed_.wait(lock, [&] { return closed_ || !aborting_.empty() || (!running_.empty() && (!paused_ || ticks_ > 0 || !failure_.empty())); });
+      changed_.wait(lock,
+                    [&] { return closed_ || !aborting_.empty() || (!running_.empty() && (!paused_ || ticks_ > 0 || !failure_.empty())); });
       if (closed_) return;
       std::vector<std::pair<OnOutput, RequestOutput>> told;
       for (auto it = running_.begin(); it != running_.end();) {
@@ -134,8 +137,10 @@ class FakeEngine final : public EngineClient {
           continue;
         }
         told.emplace_back(one.on_output, std::move(output));
-        if (told.back().second.finish) it = running_.erase(it);
-        else ++it;
+        if (told.back().second.finish)
+          it = running_.erase(it);
+        else
+          ++it;
       }
       if (ticks_ > 0) --ticks_;
       lock.unlock();
@@ -147,7 +152,7 @@ class FakeEngine final : public EngineClient {
   }
 
   const std::vector<Token> script_;
-  mutable std::mutex mu_;                 // guards everything below
+  mutable std::mutex mu_;  // guards everything below
   std::condition_variable changed_;
   std::map<uint64_t, Running> running_;
   std::set<uint64_t> aborting_;

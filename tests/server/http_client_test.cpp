@@ -37,7 +37,9 @@ TEST(HttpClient, ReachesPathsBelowTheBaseOfItsUrl) {
 
 TEST(HttpClient, NobodyListeningIsUnavailable) {
   uint16_t port = 0;
-  { port = HttpServer(test_options()).port(); }
+  {
+    port = HttpServer(test_options()).port();
+  }
   HttpClient client("http://127.0.0.1:" + std::to_string(port));
   EXPECT_EQ(code_of([&] { client.get("/health"); }), ErrorCode::kUnavailable);
 }
@@ -67,7 +69,8 @@ TEST(HttpClient, CancelFromAnotherThreadEndsACallAndItsRequest) {
     test.engine.wait_submitted(1);
     client.cancel();
   });
-  EXPECT_EQ(code_of([&] { client.post_stream("/v1/completions", kEndlessStream, [](std::string_view) { return true; }); }), ErrorCode::kCancelled);
+  EXPECT_EQ(code_of([&] { client.post_stream("/v1/completions", kEndlessStream, [](std::string_view) { return true; }); }),
+            ErrorCode::kCancelled);
   other.join();
   EXPECT_TRUE(test.engine.wait_aborted(1));
   EXPECT_EQ(client.get("/health").status, 200) << "the client goes on";
@@ -86,7 +89,7 @@ TEST(HttpClient, ACancelThatCameTooLateCanBeForgotten) {
 TEST(HttpClient, AStreamMayBeStoppedByItsReader) {
   TestServer test(test_options(), /*paused=*/true);
   HttpClient client = test.client();
-  test.engine.tick(3);   // of 19000
+  test.engine.tick(3);  // of 19000
   int lines = 0;
   client.post_stream("/v1/completions", kEndlessStream, [&](std::string_view) { return ++lines < 2; });
   EXPECT_EQ(lines, 2);

@@ -59,7 +59,8 @@ TEST(HttpServer, StreamsACompletionAndItsUsage) {
 TEST(HttpServer, ChatsAndStreamsChats) {
   TestServer test;
   HttpClient client = test.client();
-  const std::string chat = R"({"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2, "chat_template_kwargs": {"enable_thinking": false})";
+  const std::string chat =
+      R"({"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2, "chat_template_kwargs": {"enable_thinking": false})";
   EXPECT_EQ(body_of(client.post("/v1/chat/completions", chat + "}"))["choices"][0]["message"]["content"], " red green");
   const auto events = events_of(client, "/v1/chat/completions", chat + ", \"stream\": true}");
   EXPECT_EQ(parse_json(events[0], "event")["choices"][0]["delta"]["role"], "assistant");
@@ -202,7 +203,9 @@ TEST(HttpServer, RequestsOnOneConnectionMayBePipelined) {
   connection.send(raw_post("/v1/completions", kEndlessStream).substr(40));
   EXPECT_THAT(connection.read_until("data: {"), HasSubstr("text/event-stream"));
   RawConnection other = test.raw();
-  other.send("GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  other.send(
+      "GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\nConnection: "
+      "close\r\n\r\n");
   const std::string answers = other.read_all();
   size_t count = 0;
   for (size_t at = answers.find("HTTP/1.1 200"); at != std::string::npos; at = answers.find("HTTP/1.1 200", at + 1)) ++count;
@@ -284,10 +287,11 @@ TEST(HttpServer, MetricsCountUnderVllmsNames) {
   EXPECT_THAT(text, HasSubstr(label("vllm:time_to_first_token_seconds_bucket") + ",le=\"0.001\"} "));
   EXPECT_THAT(text, HasSubstr(label("vllm:time_to_first_token_seconds_bucket") + ",le=\"+Inf\"} 2\n"));
   EXPECT_THAT(text, HasSubstr(label("vllm:request_prompt_tokens_sum") + "} 2\n"));
-  for (const char* name : {"vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc", "vllm:prompt_tokens_total",
-                           "vllm:generation_tokens_total", "vllm:num_preemptions_total", "vllm:prefix_cache_queries_total",
-                           "vllm:prefix_cache_hits_total", "vllm:inter_token_latency_seconds_count", "vllm:e2e_request_latency_seconds_sum",
-                           "vllm:request_time_per_output_token_seconds_count", "vllm:request_generation_tokens_count", "weir:state_slots_used"})
+  for (const char* name :
+       {"vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc", "vllm:prompt_tokens_total",
+        "vllm:generation_tokens_total", "vllm:num_preemptions_total", "vllm:prefix_cache_queries_total", "vllm:prefix_cache_hits_total",
+        "vllm:inter_token_latency_seconds_count", "vllm:e2e_request_latency_seconds_sum",
+        "vllm:request_time_per_output_token_seconds_count", "vllm:request_generation_tokens_count", "weir:state_slots_used"})
     EXPECT_THAT(text, HasSubstr(label(name) + "} ")) << name;
 }
 

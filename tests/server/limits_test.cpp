@@ -84,9 +84,9 @@ TEST(HttpLimits, AHeaderThatIsTooLargeIsRefused) {
 
 TEST(HttpLimits, WhatIsNoHttpIsABadRequest) {
   TestServer test;
-  for (const std::string_view text : {std::string_view("nonsense\r\n\r\n"), std::string_view("\x16\x03\x01\x02\x00\x01\x00", 7),
-                                      std::string_view("POST /v1/completions HTTP/1.1\r\nContent-Length: -5\r\n\r\n"),
-                                      std::string_view("GET / HTTP/9.9\r\n\r\n")}) {
+  for (const std::string_view text :
+       {std::string_view("nonsense\r\n\r\n"), std::string_view("\x16\x03\x01\x02\x00\x01\x00", 7),
+        std::string_view("POST /v1/completions HTTP/1.1\r\nContent-Length: -5\r\n\r\n"), std::string_view("GET / HTTP/9.9\r\n\r\n")}) {
     RawConnection connection = test.raw();
     connection.send(text);
     EXPECT_EQ(connection.read_status(), 400) << text;
@@ -159,7 +159,7 @@ TEST(HttpLimits, ThousandsOfIdleConnectionsAreRefusedPolitely) {
   }
   EXPECT_EQ(connections.back().read_status(), 503);
   EXPECT_EQ(connections[200].read_status(), 503);
-  connections[0].send(raw_post("/v1/completions", kCompletion));   // those that were let in are served as before
+  connections[0].send(raw_post("/v1/completions", kCompletion));  // those that were let in are served as before
   EXPECT_EQ(connections[0].read_status(), 200);
   connections.clear();
   // The places are free again once the server has noticed; until then it says 503.
@@ -194,7 +194,7 @@ TEST(HttpDrain, ARequestThatArrivesLateGets503) {
   const std::string request = raw_post("/v1/completions", kCompletion, "Expect: 100-continue\r\n");
   const size_t head = request.find("\r\n\r\n") + 4;
   late.send(request.substr(0, head));
-  EXPECT_THAT(late.read_until("\r\n\r\n"), StartsWith("HTTP/1.1 100"));   // it has begun
+  EXPECT_THAT(late.read_until("\r\n\r\n"), StartsWith("HTTP/1.1 100"));  // it has begun
   test.server.shutdown();
   EXPECT_EQ(running.read_until("\r\n\r\n").substr(0, 12), "HTTP/1.1 200");
   expect_closed(test);

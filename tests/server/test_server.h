@@ -18,7 +18,6 @@ inline ServerOptions test_options() {
   options.host = "127.0.0.1";
   options.port = 0;
   options.access_log = false;
-  options.stats_interval = std::chrono::milliseconds(0);
   options.api = tiny_options();
   return options;
 }
@@ -38,7 +37,7 @@ struct TestServer {
   HttpClient client(const std::string& key = {}) const { return HttpClient(url(), key); }
   RawConnection raw() const { return RawConnection(server.port()); }
 
-  FakeEngine engine;   // outlives the server
+  FakeEngine engine;  // outlives the server
   HttpServer server;
 };
 

@@ -12,11 +12,11 @@
 namespace weir {
 namespace {
 
-constexpr int kFilesBesideConnections = 256;                  // model files, epoll, stdio, refusals
+constexpr int kFilesBesideConnections = 256;  // model files, epoll, stdio, refusals
 constexpr int kMaxLingeringRefusals = 64;
-constexpr std::chrono::milliseconds kRefusalTime{1'000};      // to let the client send its request before it is refused
-constexpr std::chrono::milliseconds kAbortTime{5'000};        // for aborted requests to tell their clients, at shutdown
-constexpr std::chrono::milliseconds kAcceptPause{50};         // after accept() failed, usually for want of file descriptors
+constexpr std::chrono::milliseconds kRefusalTime{1'000};  // to let the client send its request before it is refused
+constexpr std::chrono::milliseconds kAbortTime{5'000};    // for aborted requests to tell their clients, at shutdown
+constexpr std::chrono::milliseconds kAcceptPause{50};     // after accept() failed, usually for want of file descriptors
 
 // Every connection is a file. Raises the soft limit as far as it is allowed; returns how many connections it is good for.
 int32_t allow_connections(int32_t wanted) {
@@ -30,7 +30,8 @@ int32_t allow_connections(int32_t wanted) {
   }
   if (limit.rlim_cur >= files) return wanted;
   const auto possible = std::max<int64_t>(static_cast<int64_t>(limit.rlim_cur) - kFilesBesideConnections, 16);
-  log_warning("--max-connections ", wanted, " needs ", files, " open files, ulimit -n allows ", limit.rlim_cur, ": ", possible, " are accepted");
+  log_warning("--max-connections ", wanted, " needs ", files, " open files, ulimit -n allows ", limit.rlim_cur, ": ", possible,
+              " are accepted");
   return static_cast<int32_t>(possible);
 }
 
@@ -42,8 +43,7 @@ struct HttpServer::Impl {
         service(options.api, options.api_keys),
         shared{options, service},
         control(asio::make_strand(io)),
-        drain_timer(control),
-        stats_timer(control) {
+        drain_timer(control) {
     options.limits.max_connections = allow_connections(options.limits.max_connections);
     listen();
   }
@@ -52,31 +52,30 @@ struct HttpServer::Impl {
   void start();
   asio::awaitable<void> accept(tcp::acceptor& acceptor);
   asio::awaitable<void> refuse(tcp::socket socket, bool linger);
-  asio::awaitable<void> log_stats();
   void start_connection(tcp::socket socket);
   void end_connection(Connection* connection);
   template <class Call>
   void for_each_connection(Call call);
 
-  void begin_shutdown(std::chrono::milliseconds timeout);   // on control
-  void abort_rest();                                        // on control
-  void finish_when_empty();                                 // on control
+  void begin_shutdown(std::chrono::milliseconds timeout);  // on control
+  void abort_rest();                                       // on control
+  void finish_when_empty();                                // on control
 
   ServerOptions options;
   Service service;
   ConnectionShared shared;
   asio::io_context io;
-  asio::strand<asio::io_context::executor_type> control;    // acceptors, timers and shutdown
+  asio::strand<asio::io_context::executor_type> control;  // acceptors, refusals and shutdown
   std::optional<asio::executor_work_guard<asio::io_context::executor_type>> work{io.get_executor()};
   std::vector<tcp::acceptor> acceptors;
-  asio::steady_timer drain_timer, stats_timer;
+  asio::steady_timer drain_timer;
   uint16_t port = 0;
-  int lingering_refusals = 0;                               // control
-  bool draining = false;                                    // control
+  int lingering_refusals = 0;  // control
+  bool draining = false;       // control
   std::vector<std::thread> threads;
   std::atomic<bool> started{false};
   std::mutex mu;
-  std::map<Connection*, std::weak_ptr<Connection>> connections;   // guarded by mu
+  std::map<Connection*, std::weak_ptr<Connection>> connections;  // guarded by mu
 };
 
 void HttpServer::Impl::listen() {
@@ -109,7 +108,6 @@ void HttpServer::Impl::listen() {
 
 void HttpServer::Impl::start() {
   for (tcp::acceptor& acceptor : acceptors) asio::co_spawn(control, accept(acceptor), asio::detached);
-  if (options.stats_interval.count() > 0) asio::co_spawn(control, log_stats(), asio::detached);
   for (int i = 0; i < std::max(options.threads, 1); ++i) threads.emplace_back([this] { io.run(); });
   started = true;
 }
@@ -145,8 +143,9 @@ asio::awaitable<void> HttpServer::Impl::accept(tcp::acceptor& acceptor) {
 asio::awaitable<void> HttpServer::Impl::refuse(tcp::socket socket, bool linger) {
   const HttpReply reply = error_reply(
       {503, concat("all ", options.limits.max_connections, " connections of this server are in use (--max-connections), try again"), ""});
-  const std::string text = concat("HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n",
-                                  "Content-Length: ", reply.body.size(), "\r\n\r\n", reply.body);
+  const std::string text =
+      concat("HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n",
+             "Content-Length: ", reply.body.size(), "\r\n\r\n", reply.body);
   ErrorCodeOf ignored;
   socket.non_blocking(true, ignored);
   std::vector<char> scratch(4096);
@@ -165,7 +164,7 @@ asio::awaitable<void> HttpServer::Impl::refuse(tcp::socket socket, bool linger) 
     co_return;
   }
   socket.read_some(asio::buffer(scratch), ignored);
-  socket.write_some(asio::buffer(text), ignored);   // fits an empty send buffer
+  socket.write_some(asio::buffer(text), ignored);  // fits an empty send buffer
   socket.shutdown(tcp::socket::shutdown_send, ignored);
 }
 
@@ -207,7 +206,6 @@ void HttpServer::Impl::begin_shutdown(std::chrono::milliseconds timeout) {
     service.set_draining();
     ErrorCodeOf ignored;
     for (tcp::acceptor& acceptor : acceptors) acceptor.close(ignored);
-    stats_timer.cancel();
     for_each_connection([](Connection& connection) { connection.drain(); });
   }
   drain_timer.expires_after(timeout);
@@ -218,7 +216,7 @@ void HttpServer::Impl::begin_shutdown(std::chrono::milliseconds timeout) {
 }
 
 void HttpServer::Impl::abort_rest() {
-  if (!work) return;   // the timer fired just as the last connection ended
+  if (!work) return;  // the timer fired just as the last connection ended
   for_each_connection([](Connection& connection) { connection.abort(); });
   drain_timer.expires_after(kAbortTime);
   drain_timer.async_wait([this](const ErrorCodeOf& error) {
@@ -232,16 +230,7 @@ void HttpServer::Impl::finish_when_empty() {
     if (!connections.empty()) return;
   }
   drain_timer.cancel();
-  work.reset();   // the threads end when the last refusals are through
-}
-
-asio::awaitable<void> HttpServer::Impl::log_stats() {
-  while (!draining) {
-    stats_timer.expires_after(options.stats_interval);
-    auto [error] = co_await stats_timer.async_wait(kAwait);
-    if (error || draining) break;
-    if (const auto line = service.stats_line()) log_info(*line);
-  }
+  work.reset();  // the threads end when the last refusals are through
 }
 
 HttpServer::HttpServer(ServerOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
@@ -259,7 +248,7 @@ void HttpServer::start() { impl_->start(); }
 void HttpServer::set_ready(ServedModel model, EngineClient& engine) { impl_->service.set_ready(std::move(model), engine); }
 
 void HttpServer::shutdown() {
-  impl_->shared.draining = true;   // at once, for shutting_down(); the rest follows on the server's own thread
+  impl_->shared.draining = true;  // at once, for shutting_down(); the rest follows on the server's own thread
   asio::post(impl_->control, [impl = impl_.get()] {
     if (!impl->draining) impl->begin_shutdown(impl->options.shutdown_timeout);
   });
