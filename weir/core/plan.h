@@ -16,11 +16,11 @@ namespace weir {
 // Draw the token that follows the row's last token (and, with drafts, verify them).
 struct Sampling {
   std::shared_ptr<const SamplingParams> params;
-  uint64_t seed = 0;                  // with `output_index` it fixes the draw, so preemption and batching do not change a sample
-  int32_t output_index = 0;           // how many tokens this request has generated before this one
-  int32_t prompt_tokens = 0;          // length of the prompt inside `history`
-  std::vector<Token> history;         // prompt and output, only when a penalty or a bad word needs it
-  bool may_stop = true;               // false while output_index < min_tokens: stop ids are masked
+  uint64_t seed = 0;           // with `output_index` it fixes the draw, so preemption and batching do not change a sample
+  int32_t output_index = 0;    // how many tokens this request has generated before this one
+  int32_t prompt_tokens = 0;   // length of the prompt inside `history`
+  std::vector<Token> history;  // prompt and output, only when a penalty or a bad word needs it
+  bool may_stop = true;        // false while output_index < min_tokens: stop ids are masked
 };
 
 // Store the delta-net state after `position` tokens into `slot`. Positions are multiples of 64 inside the row, or its end.
@@ -32,16 +32,16 @@ struct Snapshot {
 // What one sequence computes in this step: tokens [start, start + tokens.size()).
 struct SeqStep {
   SeqId seq{};
-  int32_t start = 0;                  // index of the first token; equals the number of tokens already in pages and state
-  std::vector<Token> tokens;          // at least one; the last num_drafts are guesses to verify
+  int32_t start = 0;          // index of the first token; equals the number of tokens already in pages and state
+  std::vector<Token> tokens;  // at least one; the last num_drafts are guesses to verify
   int32_t num_drafts = 0;
-  std::vector<PageId> pages;          // the whole page table: page i holds tokens [16 i, 16 i + 16)
-  std::optional<SlotId> state_read;   // nullopt: the zero state (start == 0)
-  std::vector<SlotId> state_write;    // [0]: state after the row; with drafts [j]: after tokens.size() - num_drafts + j tokens
+  std::vector<PageId> pages;         // the whole page table: page i holds tokens [16 i, 16 i + 16)
+  std::optional<SlotId> state_read;  // nullopt: the zero state (start == 0)
+  std::vector<SlotId> state_write;   // [0]: state after the row; with drafts [j]: after tokens.size() - num_drafts + j tokens
   std::vector<Snapshot> snapshots;
-  std::optional<Sampling> sample;     // nullopt: an unfinished prompt chunk
+  std::optional<Sampling> sample;          // nullopt: an unfinished prompt chunk
   std::optional<int32_t> prompt_logprobs;  // k: report the log-probability of each next prompt token of this chunk, with k alternatives
-  std::vector<Token> prompt_next;     // with prompt_logprobs: the prompt token after each row token (the last row of the prompt has none)
+  std::vector<Token> prompt_next;  // with prompt_logprobs: the prompt token after each row token (the last row of the prompt has none)
 };
 
 struct StepPlan {
@@ -51,15 +51,15 @@ struct StepPlan {
 
 struct RowResult {
   SeqId seq{};
-  std::vector<Token> tokens;                       // accepted drafts and the sampled token; empty when nothing was sampled
-  std::vector<PositionLogprobs> logprobs;          // parallel to tokens when asked for
-  std::vector<PositionLogprobs> prompt_logprobs;   // parallel to prompt_next when asked for
-  std::string error;                               // not empty: this row failed, the others did not
+  std::vector<Token> tokens;                      // accepted drafts and the sampled token; empty when nothing was sampled
+  std::vector<PositionLogprobs> logprobs;         // parallel to tokens when asked for
+  std::vector<PositionLogprobs> prompt_logprobs;  // parallel to prompt_next when asked for
+  std::string error;                              // not empty: this row failed, the others did not
 };
 
 struct StepResult {
   StepId id{};
-  std::vector<RowResult> rows;                     // same order as the plan's rows
+  std::vector<RowResult> rows;  // same order as the plan's rows
 };
 
 }  // namespace weir

@@ -15,32 +15,33 @@ namespace weir {
 
 // Softmax attention with an output gate; q, k, v and the gate come from one product.
 struct GatedAttention {
-  ops::PackedMatrix in_proj;     // rows: per head D query rows then D gate rows; then keys; then values
+  ops::PackedMatrix in_proj;  // rows: per head D query rows then D gate rows; then keys; then values
   ops::PackedMatrix o_proj;
-  Tensor q_norm, k_norm;         // [D]
+  Tensor q_norm, k_norm;  // [D]
   int64_t heads, kv_heads, head_dim;
   float eps;
-  size_t layer;                  // index among the attention layers
+  size_t layer;  // index among the attention layers
 
   void add_to(Step& s, const Tensor& x, Tensor& residual) const;
 };
 
 struct GatedDeltaNet {
-  ops::PackedMatrix in_proj;     // rows: q, k, v; z; b; a
+  ops::PackedMatrix in_proj;  // rows: q, k, v; z; b; a
   ops::PackedMatrix out_proj;
-  Tensor conv;                   // [kernel, channels]
-  Tensor a_log, dt_bias;         // [v_heads]
-  Tensor norm;                   // [v_dim]
+  Tensor conv;            // [kernel, channels]
+  Tensor a_log, dt_bias;  // [v_heads]
+  Tensor norm;            // [v_dim]
   ops::DeltaShape shape;
   float eps;
-  size_t layer;                  // index among the delta-net layers
+  size_t layer;  // index among the delta-net layers
 
   void add_to(Step& s, const Tensor& x, Tensor& residual) const;
 };
 
-// Routed experts and the shared expert, which is one more expert that every token chooses. A dense network is a single expert with weight 1.
+// Routed experts and the shared expert, which is one more expert that every token chooses. A dense network is a single expert with
+// weight 1.
 struct FeedForward {
-  ops::PackedMatrix router;      // rows: experts; then the shared expert's gate. Not there in dense models
+  ops::PackedMatrix router;  // rows: experts; then the shared expert's gate. Not there in dense models
   ops::ExpertWeights experts;
   int64_t num_experts = 0, top_k = 0;
 
@@ -73,11 +74,11 @@ class Qwen3_5 {
 
  private:
   ModelConfig config_;
-  Tensor embed_tokens_;          // [V, H]
+  Tensor embed_tokens_;  // [V, H]
   std::vector<DecoderLayer> layers_;
   Tensor norm_;
   ops::PackedMatrix lm_head_;
-  Tensor inv_freq_, axis_;       // [rotary_pairs]
+  Tensor inv_freq_, axis_;  // [rotary_pairs]
 };
 
 // Bytes of the packed weights, from the sizes alone.

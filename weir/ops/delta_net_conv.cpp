@@ -11,7 +11,7 @@ namespace weir::ops {
 namespace {
 
 constexpr int64_t kMaxKernel = 16;
-constexpr int64_t kStrip = 64;   // channels; the smallest share of a thread
+constexpr int64_t kStrip = 64;  // channels; the smallest share of a thread
 
 // Channels [begin, end) of every row. Channels are independent, so a thread may update a slot as soon as its own outputs are done.
 void convolve(const Tensor& u, const Tensor& w, Tensor& pool, const Rows& rows, const float* zeros, Tensor& y, int64_t begin, int64_t end) {
@@ -20,14 +20,15 @@ void convolve(const Tensor& u, const Tensor& w, Tensor& pool, const Rows& rows, 
   for (int64_t r = 0; r < rows.num_rows(); ++r) {
     const Row row = row_of(rows, r);
     const float* const old = row.start == 0 ? nullptr : pool.data<float>() + rows.state_read.data<int32_t>()[r] * history * channels;
-    const auto input = [&](int64_t i) -> const float* {   // i: token relative to the row, from -history
+    const auto input = [&](int64_t i) -> const float* {  // i: token relative to the row, from -history
       if (i >= 0) return u.data<float>() + (row.token + i) * u.row_stride() + begin;
       return old == nullptr ? zeros + begin : old + (history + i) * channels + begin;
     };
     for (int64_t i = 0; i < row.count; ++i) {
       std::array<const float*, kMaxKernel> taps;
       for (int64_t j = 0; j < kernel; ++j) taps[static_cast<size_t>(j)] = input(i - history + j);
-      k.conv_silu(taps.data(), w.data<float>() + begin, w.row_stride(), y.data<float>() + (row.token + i) * channels + begin, kernel, width);
+      k.conv_silu(taps.data(), w.data<float>() + begin, w.row_stride(), y.data<float>() + (row.token + i) * channels + begin, kernel,
+                  width);
     }
     // Rows move towards the front, so storing from the first one on never overwrites one still needed, even in place.
     const auto store = [&](int64_t position, int64_t slot) {
@@ -53,7 +54,8 @@ Tensor make_conv_pool(int64_t slots, int64_t channels, int64_t kernel) {
 Tensor causal_conv_silu(Context& ctx, const Tensor& u, const Tensor& w, Tensor& conv_pool, const Rows& rows) {
   WEIR_CHECK(w.dtype() == DType::kF32 && w.rank() == 2 && w.dim(0) >= 1 && w.dim(0) <= kMaxKernel, "convolution w ", w.shape().str());
   const int64_t channels = w.dim(1);
-  WEIR_CHECK(u.dtype() == DType::kF32 && u.rank() == 2 && u.dim(1) == channels, "convolution of ", u.shape().str(), " with w ", w.shape().str());
+  WEIR_CHECK(u.dtype() == DType::kF32 && u.rank() == 2 && u.dim(1) == channels, "convolution of ", u.shape().str(), " with w ",
+             w.shape().str());
   WEIR_CHECK(conv_pool.dtype() == DType::kF32 && conv_pool.dense() && conv_pool.rank() == 3 && conv_pool.dim(1) == w.dim(0) - 1 &&
                  conv_pool.dim(2) == channels,
              "conv pool ", conv_pool.shape().str(), " for w ", w.shape().str());

@@ -23,7 +23,8 @@ ModelRunner::ModelRunner(std::unique_ptr<Qwen3_5> model, std::unique_ptr<ThreadP
 
 StepResult ModelRunner::run(const StepPlan& plan) {
   StepResult result{.id = plan.id, .rows = {}};
-  for (const SeqStep& row : plan.rows) result.rows.push_back({.seq = row.seq, .tokens = {}, .logprobs = {}, .prompt_logprobs = {}, .error = {}});
+  for (const SeqStep& row : plan.rows)
+    result.rows.push_back({.seq = row.seq, .tokens = {}, .logprobs = {}, .prompt_logprobs = {}, .error = {}});
   const ModelInput input =
       build_input(plan, config_.cache.num_pages, config_.cache.num_slots, static_cast<int32_t>(model_->config().vocab_size));
   arena_.reset();
@@ -56,10 +57,11 @@ void ModelRunner::sample_rows(const StepPlan& plan, const ModelInput& input, Ste
       const auto next = static_cast<int32_t>(row.prompt_next.size());
       if (entry < next) {
         const auto known = values.first(static_cast<size_t>(std::min<int64_t>(logits.dim(1), config_.num_tokens)));
-        out.prompt_logprobs[static_cast<size_t>(entry)] = top_logprobs(known, row.prompt_next[static_cast<size_t>(entry)], *row.prompt_logprobs);
+        out.prompt_logprobs[static_cast<size_t>(entry)] =
+            top_logprobs(known, row.prompt_next[static_cast<size_t>(entry)], *row.prompt_logprobs);
         return;
       }
-      try {   // a row fails alone: its neighbours do not depend on it
+      try {  // a row fails alone: its neighbours do not depend on it
         Sample drawn = sample(values, *row.sample, context);
         out.tokens.push_back(drawn.token);
         if (row.sample->params->logprobs) out.logprobs.push_back(std::move(drawn.logprobs));

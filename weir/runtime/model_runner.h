@@ -13,7 +13,7 @@ struct RunnerConfig {
   CacheConfig cache;
   DType kv_type = DType::kBF16;
   int64_t arena_bytes = 0;
-  int32_t num_tokens = 0;                    // ids >= this are padding rows of the vocabulary
+  int32_t num_tokens = 0;  // ids >= this are padding rows of the vocabulary
   std::vector<Token> eos_token_ids;
 };
 

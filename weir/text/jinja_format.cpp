@@ -178,7 +178,8 @@ class Percent {
     const Value* value = nullptr;
     Spec s;
     s.align = '>';
-    if (++at_ < format_.size() && format_[at_] == '(') {
+    ++at_;
+    if (at_ < format_.size() && format_[at_] == '(') {
       const size_t close = format_.find(')', at_);
       if (close == format_.npos) fault("incomplete format key");
       value = &by_name(format_.substr(at_ + 1, close - at_ - 1));
@@ -272,7 +273,11 @@ Spec parse_spec(std::string_view text) {
     else if (is_align(0))
       s.align = text[0], at = 1;
   }
-  const auto flag = [&](char c) { return at < text.size() && text[at] == c && (++at, true); };
+  const auto flag = [&](char c) {
+    const bool present = at < text.size() && text[at] == c;
+    at += present ? 1 : 0;
+    return present;
+  };
   if (flag('+'))
     s.sign = '+';
   else if (flag(' '))

@@ -125,7 +125,8 @@ Value* Namespace::find(std::string_view name) {
 }
 
 void Heap::work(size_t bytes) {
-  if ((work_ += bytes) > kMaxWork) fault("the template works through more than ", kMaxWork >> 30, " GiB of text and lists");
+  work_ += bytes;
+  if (work_ > kMaxWork) fault("the template works through more than ", kMaxWork >> 30, " GiB of text and lists");
 }
 
 void Heap::hold(size_t bytes) {
@@ -176,7 +177,7 @@ Value Heap::dict(Dict::Items items) {
   return Value(Kind::kDict, std::move(dict), nested(depth));
 }
 
-Value Heap::iterator(Value source) {
+Value Heap::iterator(const Value& source) {
   const int depth = nested(source.depth());
   hold(sizeof(Iterator));
   return Value(Kind::kIterator, std::make_shared<Iterator>(iterate(source)), depth);
