@@ -1,9 +1,10 @@
 // Experts on the CPU. Token choices are sorted by expert, so every chosen expert's weights are read once for all its rows:
 //
 //   sort        choices (t, k) -> rows 0 … P of the sorted order, expert after expert
-//   convert     x -> the weights' type, once per token
+//   convert     x -> the weights' types, once per token and type
 //   gather      the panels of each expert's rows
 //   gate_up     panels -> silu(gate) · up, straight into the panels of the second product
+//   requantise  only of I8: a row's scale needs the whole row, so gate_up leaves floats, which become panels here
 //   down        -> results [P, columns] of a block of columns that fits a core's own cache, and at once
 //   combine     y[t] += Σ_k weight[t, k] · result of (t, k), in the order of k
 //
@@ -32,9 +33,20 @@ struct Chosen {
   int64_t begin, rows;  // in the sorted order
   int64_t first_group;
   int64_t width, tiles;  // I and its tiles
+  int64_t steps;         // of the first product
+  uint32_t* panels;      // its panels: group g begins at panels + Groups::begin(g) * steps
+  uint32_t* rounded;     // [rows][steps]: inputs that only this expert rounds like that (static I8), else null
   int64_t hidden_steps;  // of the second product
-  uint32_t* hidden;      // its panels: group g begins at hidden + Groups::begin(g) * hidden_steps
-  int64_t cost_rows() const { return std::max(rows, kMemoryBoundRows); }
+  uint32_t* hidden;      // its panels
+  float* middle;         // [rows][width] before they become panels of I8, else null
+  int64_t cost() const { return std::max(rows, kMemoryBoundRows) * steps; }
+};
+
+// The tokens of x in one type.
+struct Inputs {
+  DType type;
+  int64_t steps = 0;
+  uint32_t* rows = nullptr;  // [T][steps]; null: no expert wants them
 };
 
 class Experts {
@@ -73,6 +85,10 @@ class Experts {
       }
       gate_up(thread, threads);
       ctx_.pool.barrier();
+      if (any_middle_) {
+        requantise(from(num_groups_), to(num_groups_));
+        ctx_.pool.barrier();
+      }
       // Runs of pairs of tiles, unless that would idle a thread.
       const int64_t tiles = num_tiles(dim_), unit = tiles >= int64_t{4} * threads ? 2 : 1, units = ceil_div(tiles, unit);
       const int64_t first = from(units) * unit * kTileColumns, last = std::min(to(units) * unit * kTileColumns, dim_);
@@ -112,32 +128,21 @@ class Experts {
     if (rows_ == 0) return;
 
     chosen_ = {take<Chosen>(num_chosen), static_cast<size_t>(num_chosen)};
-    int64_t next = 0, hidden_steps = 0;
+    int64_t next = 0;
     for (int64_t e = 0; e < num_experts; ++e) {
       if (begins[e + 1] == begins[e]) continue;
       Chosen& c = chosen_[static_cast<size_t>(next++)];
       c.gate_up = &experts.gate_up[static_cast<size_t>(e)];
       c.down = &experts.down[static_cast<size_t>(e)];
-      type_ = c.down->dtype();
       c.begin = begins[e];
       c.rows = begins[e + 1] - begins[e];
       c.width = c.down->k();
       c.tiles = num_tiles(c.width);
-      c.hidden_steps = num_steps(c.width, type_);
       c.first_group = num_groups_;
       num_groups_ += Groups(c.rows).count;
-      hidden_steps += c.rows * c.hidden_steps;
-      WEIR_CHECK(c.gate_up->k() == dim_ && c.gate_up->n() == 2 * c.width && c.down->n() == dim_ && c.gate_up->dtype() == type_, "expert ",
-                 e, ": gate_up [", c.gate_up->n(), ", ", c.gate_up->k(), "], down [", c.down->n(), ", ", c.down->k(), "], hidden ", dim_);
-    }
-    for (const Chosen& c : chosen_) WEIR_CHECK(c.down->dtype() == type_, "experts of different types");
-    steps_ = num_steps(dim_, type_);
-    inputs_ = take<uint32_t>(tokens_ * steps_);
-    panels_ = take<uint32_t>(rows_ * steps_);
-    auto* hidden = take<uint32_t>(hidden_steps);
-    for (Chosen& c : chosen_) {
-      c.hidden = hidden;
-      hidden += c.rows * c.hidden_steps;
+      WEIR_CHECK(c.gate_up->k() == dim_ && c.gate_up->n() == 2 * c.width && c.down->n() == dim_, "expert ", e, ": gate_up [",
+                 c.gate_up->n(), ", ", c.gate_up->k(), "], down [", c.down->n(), ", ", c.down->k(), "], hidden ", dim_);
+      take_panels(c);
     }
 
     token_of_ = take<int32_t>(rows_);
@@ -153,10 +158,34 @@ class Experts {
     factors_ = take<float>(ctx_.pool.size() * choices_);
   }
 
+  void take_panels(Chosen& c) {
+    const DType in = c.gate_up->dtype(), out = c.down->dtype();
+    c.steps = num_steps(dim_, in);
+    c.panels = take<uint32_t>(c.rows * c.steps);
+    c.rounded = nullptr;
+    if (c.gate_up->input_scale().scale != 0) {
+      c.rounded = take<uint32_t>(c.rows * c.steps);
+    } else if (Inputs& inputs = inputs_of(in); inputs.rows == nullptr) {
+      inputs.steps = c.steps;
+      inputs.rows = take<uint32_t>(tokens_ * c.steps);
+    }
+    c.hidden_steps = num_steps(c.width, out);
+    c.hidden = take<uint32_t>(c.rows * c.hidden_steps);
+    c.middle = out == DType::kI8 ? take<float>(c.rows * c.width) : nullptr;
+    any_middle_ |= c.middle != nullptr;
+  }
+
+  Inputs& inputs_of(DType type) {
+    return *std::find_if(std::begin(inputs_), std::end(inputs_), [type](const Inputs& i) { return i.type == type; });
+  }
+
   void convert(int64_t begin, int64_t end) {
-    const ProductKernels& product = product_kernels(kernels_, type_);
-    for (int64_t t = begin; t < end; ++t)
-      product.pack_panel(x_.data<float>() + t * x_.row_stride(), x_.row_stride(), 1, dim_, inputs_ + t * steps_);
+    for (const Inputs& inputs : inputs_) {
+      if (inputs.rows == nullptr) continue;
+      const ProductKernels& product = product_kernels(kernels_, inputs.type);
+      for (int64_t t = begin; t < end; ++t)
+        product.pack_panel(x_.data<float>() + t * x_.row_stride(), x_.row_stride(), 1, dim_, {}, inputs.rows + t * inputs.steps);
+    }
   }
 
   void gather(int64_t begin, int64_t end) {
@@ -166,9 +195,33 @@ class Experts {
       for (int64_t g = first; g < last; ++g) {
         const int64_t row = c.begin + groups.begin(g);
         const uint32_t* inputs[kGroupRows];
-        for (int r = 0; r < groups.size(g); ++r) inputs[r] = inputs_ + token_of_[row + r] * steps_;
-        kernels_.gather_panel(inputs, groups.size(g), steps_, panels_ + row * steps_);
+        for (int r = 0; r < groups.size(g); ++r) inputs[r] = input_row(c, row + r);
+        kernels_.gather_panel(inputs, groups.size(g), c.steps, c.panels + groups.begin(g) * c.steps);
       }
+    }
+  }
+
+  const uint32_t* input_row(const Chosen& c, int64_t row) {
+    const int64_t token = token_of_[row];
+    if (c.rounded == nullptr) {
+      const Inputs& inputs = inputs_of(c.gate_up->dtype());
+      return inputs.rows + token * inputs.steps;
+    }
+    uint32_t* out = c.rounded + (row - c.begin) * c.steps;
+    product_kernels(kernels_, c.gate_up->dtype())
+        .pack_panel(x_.data<float>() + token * x_.row_stride(), x_.row_stride(), 1, dim_, c.gate_up->input_scale(), out);
+    return out;
+  }
+
+  void requantise(int64_t begin, int64_t end) const {
+    for (const Chosen& c : chosen_) {
+      if (c.middle == nullptr) continue;
+      const ProductKernels& product = product_kernels(kernels_, c.down->dtype());
+      const Groups groups(c.rows);
+      const int64_t first = std::max<int64_t>(begin - c.first_group, 0), last = std::min(end - c.first_group, groups.count);
+      for (int64_t g = first; g < last; ++g)
+        product.pack_panel(c.middle + groups.begin(g) * c.width, c.width, groups.size(g), c.width, c.down->input_scale(),
+                           c.hidden + groups.begin(g) * c.hidden_steps);
     }
   }
 
@@ -189,7 +242,7 @@ class Experts {
 
   void gate_up(int thread, int threads) const {
     const auto units = [](const Chosen& c) { return c.tiles; };
-    const auto cost = [](const Chosen& c) { return c.cost_rows(); };
+    const auto cost = [](const Chosen& c) { return c.cost(); };
     share(thread, threads, units, cost, [&](const Chosen& c, int64_t first, int64_t last) {
       for (int64_t t = first; t < last; ++t) gate_up_tile(c, t);
     });
@@ -202,7 +255,8 @@ class Experts {
 
   // Columns [16 t, 16 t + 16) of silu(gate) · up for all rows of the expert.
   void gate_up_tile(const Chosen& c, int64_t t) const {
-    const ProductKernels& product = product_kernels(kernels_, type_);
+    const ProductKernels& product = product_kernels(kernels_, c.gate_up->dtype());
+    const DType out_type = c.down->dtype();
     const int columns = static_cast<int>(std::min<int64_t>(kTileColumns, c.width - t * kTileColumns));
     // The up rows begin inside a tile when the width is no multiple of 16; then they span two, and a second product fetches the other.
     const int64_t up = (c.width + t * kTileColumns) / kTileColumns, skip = c.width % kTileColumns;
@@ -213,23 +267,28 @@ class Experts {
     const TilePair here{gate_tile, up_tile}, next = gate_and_up(t + 1 < c.tiles ? c : following(c), (t + 1) % c.tiles);
     const Groups groups(c.rows);
     for (int64_t g = 0; g < groups.count; ++g) {
-      const weir::cpu::Ahead ahead = ahead_of(groups, g, 0, groups.count, steps_, here, next);
-      const uint32_t* panel = panels_ + (c.begin + groups.begin(g)) * steps_;
+      const weir::cpu::Ahead ahead = ahead_of(groups, g, 0, groups.count, c.steps, here, next);
+      const uint32_t* panel = c.panels + groups.begin(g) * c.steps;
       const int rows = groups.size(g);
-      product.multiply(panel, gate_tile, up_tile, steps_, rows, sums[0], 3 * kTileColumns, 2 * kTileColumns, false, ahead);
+      product.multiply(panel, gate_tile, up_tile, c.steps, rows, sums[0], 3 * kTileColumns, 2 * kTileColumns, false, ahead);
       if (spans)
-        product.multiply(panel, next_tile, next_tile, steps_, rows, sums[0] + 2 * kTileColumns, 3 * kTileColumns, kTileColumns, false,
+        product.multiply(panel, next_tile, next_tile, c.steps, rows, sums[0] + 2 * kTileColumns, 3 * kTileColumns, kTileColumns, false,
                          ahead);
-      product.silu_mul_panel(sums[0], sums[0] + kTileColumns + skip, 3 * kTileColumns, rows, columns,
-                             c.hidden + groups.begin(g) * c.hidden_steps + num_steps(t * kTileColumns, type_) * rows);
+      const float *gate = sums[0], *up_sums = sums[0] + kTileColumns + skip;
+      if (c.middle != nullptr)
+        kernels_.silu_mul(gate, up_sums, 3 * kTileColumns, rows, columns, c.middle + groups.begin(g) * c.width + t * kTileColumns, c.width);
+      else
+        product_kernels(kernels_, out_type)
+            .silu_mul_panel(gate, up_sums, 3 * kTileColumns, rows, columns,
+                            c.hidden + groups.begin(g) * c.hidden_steps + num_steps(t * kTileColumns, out_type) * rows);
     }
   }
 
   // results := columns [column, column + columns) of the second product, for all rows. `column` is the first of a tile.
   void down(int thread, int64_t column, int64_t columns) const {
-    const ProductKernels& product = product_kernels(kernels_, type_);
     float* results = results_ + thread * rows_ * block_;
     for (const Chosen& c : chosen_) {
+      const ProductKernels& product = product_kernels(kernels_, c.down->dtype());
       const Groups groups(c.rows);
       for (int64_t done = 0; done < columns; done += kPair) {
         const int64_t t = (column + done) / kTileColumns;
@@ -270,14 +329,12 @@ class Experts {
   Tensor& y_;
   const Tensor& weights_;
   const int64_t tokens_, choices_, dim_;
-  DType type_ = DType::kBF16;
-  int64_t steps_ = 0;  // of the first product
   int64_t rows_ = 0, num_groups_ = 0;
-  std::span<Chosen> chosen_;       // by rising expert
-  int32_t* token_of_ = nullptr;    // [P]
-  int32_t* row_of_ = nullptr;      // [T, K], -1: no expert
-  uint32_t* inputs_ = nullptr;     // [T][steps]
-  uint32_t* panels_ = nullptr;     // [P][steps], in panels of each expert's groups
+  std::span<Chosen> chosen_;     // by rising expert
+  int32_t* token_of_ = nullptr;  // [P]
+  int32_t* row_of_ = nullptr;    // [T, K], -1: no expert
+  Inputs inputs_[3] = {{DType::kI8}, {DType::kBF16}, {DType::kF32}};
+  bool any_middle_ = false;        // some expert's second product is I8
   int64_t block_ = 0;              // columns of results at a time
   float* results_ = nullptr;       // [threads][P][block]
   const float** terms_ = nullptr;  // [threads][K]

@@ -27,6 +27,27 @@ Tensor linear(Context& ctx, const Tensor& x, const PackedMatrix& w) {
   fail_not_built("linear", x.device());
 }
 
+Tensor linear(Context& ctx, const Tensor& x, std::span<const PackedMatrix> stacked) {
+  if (stacked.size() == 1) return linear(ctx, x, stacked.front());
+  int64_t n = 0;
+  for (const PackedMatrix& w : stacked) check_product(x, w), n += w.n();
+  Tensor y = ctx.arena.empty({x.dim(0), n});
+  switch (x.device()) {
+    case DeviceKind::kCpu: {
+      int64_t column = 0;
+      for (const PackedMatrix& w : stacked) {
+        Tensor part = y.columns(column, column + w.n());
+        linear_cpu(cpu::linear_kernels(), ctx, x, w, part, /*add=*/false);
+        column += w.n();
+      }
+      return y;
+    }
+    case DeviceKind::kCuda:
+    case DeviceKind::kNpu: break;
+  }
+  fail_not_built("linear", x.device());
+}
+
 void linear_add(Context& ctx, const Tensor& x, const PackedMatrix& w, Tensor& y) {
   check_product(x, w);
   WEIR_CHECK(y.dtype() == DType::kF32 && y.shape() == (Shape{x.dim(0), w.n()}), "y ", y.shape().str(), " for [", x.dim(0), ", ", w.n(),

@@ -1,19 +1,34 @@
 // Matrix products with packed weights. Activations are F32; a BF16 weight rounds its input to BF16 (nearest even) and accumulates in
-// F32. Every output element is summed in one fixed order over k, so a row's bits never depend on the other rows of the batch,
-// on the number of threads, or on the row's place in the batch.
+// F32; an I8 weight rounds each row of its input to I8 and multiplies exactly (kernels/cpu/linear.h has the formula). Every output element
+// is summed in one fixed order over k, so a row's bits never depend on the other rows of the batch, on the number of threads, or on the
+// row's place in the batch.
 #pragma once
 
+#include <span>
 #include <vector>
 
+#include "weir/kernels/cpu/linear.h"
 #include "weir/ops/context.h"
 
 namespace weir::ops {
+
+using InputScale = weir::cpu::InputScale;
+
+// What belongs to rows of an I8 source: w = scale · q, and an integer that is added to each sum of products (empty: zero).
+struct RowScales {
+  std::span<const float> scale;
+  std::span<const int32_t> bias;
+};
+
+// Sums of at most this many products of bytes fit an I32.
+constexpr int64_t kMaxInt8Columns = 131'071;
 
 // A weight matrix [n, k] (out, in) in the layout of the device's kernels. Filled once, then immutable; copies share the storage.
 class PackedMatrix {
  public:
   PackedMatrix() = default;
-  PackedMatrix(int64_t n, int64_t k, DType type);  // type: kBF16 or kF32. Zero until packed.
+  // type: kBF16, kF32 or kI8 (k at most kMaxInt8Columns; `input` says how its inputs are rounded). Zero until packed.
+  PackedMatrix(int64_t n, int64_t k, DType type, InputScale input = {});
 
   // `count` matrices in one allocation: the experts of a layer, each too small to get 2 MiB pages of its own. Reading them from
   // 4 KiB pages stops the hardware prefetcher at every page.
@@ -24,10 +39,15 @@ class PackedMatrix {
   void pack_rows(ThreadPool& pool, int64_t row, const Tensor& source);
   // The same, without threads: for callers that already run one matrix per thread (experts).
   void pack_rows(int64_t row, const Tensor& source);
+  // The same for a matrix of I8: source I8 [m, k] with the scales of its m rows.
+  void pack_rows(ThreadPool& pool, int64_t row, const Tensor& source, const RowScales& scales);
+  void pack_rows(int64_t row, const Tensor& source, const RowScales& scales);
 
   int64_t n() const { return n_; }
   int64_t k() const { return k_; }
   DType dtype() const { return type_; }
+  const InputScale& input_scale() const { return input_; }
+  void set_input_scale(const InputScale& input) { input_ = input; }
   int64_t nbytes() const { return storage_.defined() ? storage_.nbytes() : 0; }
   const Tensor& storage() const { return storage_; }  // device layout, see ops/linear.cpp
 
@@ -36,11 +56,14 @@ class PackedMatrix {
  private:
   int64_t n_ = 0, k_ = 0;
   DType type_ = DType::kBF16;
+  InputScale input_;
   Tensor storage_;
 };
 
 // y = x wᵀ.  x [T, k] F32 (rows may be strided) -> [T, n] F32.  T = 0 is fine.
 Tensor linear(Context& ctx, const Tensor& x, const PackedMatrix& w);
+// Projections of one input whose results lie side by side, [T, Σ n]: matrices of different types, which cannot be packed into one.
+Tensor linear(Context& ctx, const Tensor& x, std::span<const PackedMatrix> stacked);
 // y += x wᵀ, into an existing [T, n] F32 (the residual stream).
 void linear_add(Context& ctx, const Tensor& x, const PackedMatrix& w, Tensor& y);
 
@@ -51,7 +74,7 @@ struct Routing {
 };
 
 // Gated feed-forward networks: expert e is down_e(silu(gate_e x) * up_e x), with gate_up[e] = [2 I_e, H] (gate rows first) and down[e] =
-// [H, I_e]. Sizes may differ between experts (the shared expert is one more expert that every token chooses).
+// [H, I_e]. Sizes and types may differ between experts (the shared expert is one more expert that every token chooses).
 struct ExpertWeights {
   std::vector<PackedMatrix> gate_up;
   std::vector<PackedMatrix> down;

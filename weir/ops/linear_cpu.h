@@ -14,13 +14,23 @@ using weir::cpu::LinearKernels;
 using weir::cpu::ProductKernels;
 
 inline const ProductKernels& product_kernels(const LinearKernels& kernels, DType weights) {
-  return weights == DType::kBF16 ? kernels.bf16 : kernels.f32;
+  switch (weights) {
+    case DType::kI8: return kernels.i8;
+    case DType::kBF16: return kernels.bf16;
+    default: return kernels.f32;
+  }
 }
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // The layout of a PackedMatrix: tiles of 16 weight rows, one after another, each [steps][16] (kernels/cpu/linear.h says what a step is).
-inline int64_t num_steps(int64_t k, DType weights) { return weights == DType::kBF16 ? (k + 1) / 2 : k; }
+inline int64_t num_steps(int64_t k, DType weights) {
+  switch (weights) {
+    case DType::kI8: return ceil_div(k, 4) + weir::cpu::kInt8ExtraSteps;
+    case DType::kBF16: return ceil_div(k, 2);
+    default: return k;
+  }
+}
 inline int64_t num_tiles(int64_t n) { return ceil_div(n, kTileColumns); }
 inline const uint32_t* tile(const PackedMatrix& w, int64_t index) {
   return static_cast<const uint32_t*>(w.storage().raw()) + index * num_steps(w.k(), w.dtype()) * kTileColumns;

@@ -8,6 +8,9 @@ namespace {
 
 Shape storage_shape(int64_t n, int64_t k, DType type) { return {num_tiles(n), num_steps(k, type), kTileColumns, 4 / element_size(type)}; }
 
+// The steps that hold elements of rows.
+int64_t sum_steps(int64_t k, DType type) { return num_steps(k, type) - (type == DType::kI8 ? weir::cpu::kInt8ExtraSteps : 0); }
+
 // A file mapping has no alignment.
 template <class T>
 T load(const std::byte* p) {
@@ -27,7 +30,7 @@ float to_f32(const std::byte* p, DType type) {
 // One row's elements [k, k + count) as steps of the packed type.
 void convert(const std::byte* source, DType from, DType to, int64_t count, uint32_t* steps) {
   if (from == to) {
-    if (to == DType::kBF16 && count % 2 != 0) steps[count / 2] = 0;
+    if (const int64_t per_step = 4 / element_size(to); count % per_step != 0) steps[count / per_step] = 0;
     std::memcpy(steps, source, static_cast<size_t>(count * element_size(from)));
     return;
   }
@@ -51,6 +54,7 @@ struct Packing {
   DType source_type;
   int64_t source_stride;  // bytes
   int64_t row;            // of the matrix, where source row 0 goes
+  RowScales scales = {};  // of I8
 
   // Source rows [begin, end), all of one tile. A block of 16 rows x 64 steps is converted in L1 and then transposed: reading a column
   // of rows that lie a power of two apart would throw each line out of L1 before its next element is wanted.
@@ -59,21 +63,40 @@ struct Packing {
     uint32_t block[kTileColumns][kBlock];
     const int64_t column = (row + begin) % kTileColumns, per_step = 4 / element_size(type);
     uint32_t* tile = storage + (row + begin) / kTileColumns * steps * kTileColumns + column;
-    for (int64_t s = 0; s < steps; s += kBlock) {
-      const int64_t count = std::min(kBlock, steps - s), elements = std::min(count * per_step, k - s * per_step);
+    const int64_t sums = sum_steps(k, type);
+    for (int64_t s = 0; s < sums; s += kBlock) {
+      const int64_t count = std::min(kBlock, sums - s), elements = std::min(count * per_step, k - s * per_step);
       for (int64_t r = begin; r < end; ++r)
         convert(source + r * source_stride + s * per_step * element_size(source_type), source_type, type, elements, block[r - begin]);
       for (int64_t i = 0; i < count; ++i)
         for (int64_t r = 0; r < end - begin; ++r) tile[(s + i) * kTileColumns + r] = block[r][i];
     }
+    if (type == DType::kI8)
+      for (int64_t r = begin; r < end; ++r) finish_row(r, tile + sums * kTileColumns + (r - begin));
+  }
+
+  // The correction and the scale of a row of I8, behind the steps of its tile. Unsigned: sums are modulo 2^32 in the kernels too.
+  void finish_row(int64_t r, uint32_t* extra) const {
+    const auto* values = reinterpret_cast<const int8_t*>(source + r * source_stride);
+    uint32_t sum = 0;
+    for (int64_t i = 0; i < k; ++i) sum += static_cast<uint32_t>(values[i]);
+    const uint32_t bias = scales.bias.empty() ? 0 : static_cast<uint32_t>(scales.bias[static_cast<size_t>(r)]);
+    extra[0] = bias - 128 * sum;
+    extra[kTileColumns] = std::bit_cast<uint32_t>(scales.scale[static_cast<size_t>(r)]);
   }
 };
 
-Packing prepare(const PackedMatrix& matrix, Tensor storage, int64_t row, const Tensor& source) {
+Packing prepare(const PackedMatrix& matrix, Tensor storage, int64_t row, const Tensor& source, const RowScales& scales) {
   WEIR_CHECK(source.rank() == 2 && source.dim(1) == matrix.k() && row >= 0 && row + source.dim(0) <= matrix.n(), "rows ",
              source.shape().str(), " at row ", row, " of [", matrix.n(), ", ", matrix.k(), "]");
   const DType from = source.dtype();
-  WEIR_CHECK(from == DType::kF32 || from == DType::kBF16 || from == DType::kF16, "cannot pack ", name(from));
+  if (matrix.dtype() == DType::kI8) {
+    const auto rows = static_cast<size_t>(source.dim(0));
+    WEIR_CHECK(from == DType::kI8 && scales.scale.size() == rows && (scales.bias.empty() || scales.bias.size() == rows), name(from), " ",
+               source.shape().str(), " with ", scales.scale.size(), " scales and ", scales.bias.size(), " biases");
+  } else {
+    WEIR_CHECK(from == DType::kF32 || from == DType::kBF16 || from == DType::kF16, "cannot pack ", name(from));
+  }
   return {static_cast<uint32_t*>(storage.raw()),
           num_steps(matrix.k(), matrix.dtype()),
           matrix.k(),
@@ -81,13 +104,14 @@ Packing prepare(const PackedMatrix& matrix, Tensor storage, int64_t row, const T
           static_cast<const std::byte*>(source.raw()),
           from,
           source.row_stride() * element_size(from),
-          row};
+          row,
+          scales};
 }
 
 }  // namespace
 
-PackedMatrix::PackedMatrix(int64_t n, int64_t k, DType type) : n_(n), k_(k), type_(type) {
-  WEIR_CHECK(type == DType::kBF16 || type == DType::kF32, "cannot hold ", name(type));
+PackedMatrix::PackedMatrix(int64_t n, int64_t k, DType type, InputScale input) : n_(n), k_(k), type_(type), input_(input) {
+  WEIR_CHECK(type == DType::kBF16 || type == DType::kF32 || (type == DType::kI8 && k <= kMaxInt8Columns), "cannot hold ", name(type));
   WEIR_CHECK(n >= 0 && k >= 0, "[", n, ", ", k, "]");
   storage_ = Tensor::zeros(storage_shape(n, k, type), type);
 }
@@ -110,8 +134,12 @@ std::vector<PackedMatrix> PackedMatrix::many(int64_t count, int64_t n, int64_t k
 
 int64_t PackedMatrix::packed_bytes(int64_t n, int64_t k, DType type) { return storage_shape(n, k, type).numel() * element_size(type); }
 
-void PackedMatrix::pack_rows(ThreadPool& pool, int64_t row, const Tensor& source) {
-  const Packing packing = prepare(*this, storage_, row, source);
+void PackedMatrix::pack_rows(ThreadPool& pool, int64_t row, const Tensor& source) { pack_rows(pool, row, source, {}); }
+
+void PackedMatrix::pack_rows(int64_t row, const Tensor& source) { pack_rows(row, source, {}); }
+
+void PackedMatrix::pack_rows(ThreadPool& pool, int64_t row, const Tensor& source, const RowScales& scales) {
+  const Packing packing = prepare(*this, storage_, row, source, scales);
   const int64_t first = row / kTileColumns, tiles = ceil_div(row + source.dim(0), kTileColumns) - first;
   // At least 1 MiB of weights per thread: less is done before another thread wakes up.
   const int64_t tile_bytes = std::max<int64_t>(1, packing.steps * kTileColumns * 4);
@@ -121,8 +149,8 @@ void PackedMatrix::pack_rows(ThreadPool& pool, int64_t row, const Tensor& source
   });
 }
 
-void PackedMatrix::pack_rows(int64_t row, const Tensor& source) {
-  const Packing packing = prepare(*this, storage_, row, source);
+void PackedMatrix::pack_rows(int64_t row, const Tensor& source, const RowScales& scales) {
+  const Packing packing = prepare(*this, storage_, row, source, scales);
   for (int64_t begin = 0; begin < source.dim(0);) {
     const int64_t end = std::min(source.dim(0), begin + kTileColumns - (row + begin) % kTileColumns);
     packing.pack(begin, end);

@@ -13,6 +13,7 @@ struct Bf16 {
   struct Step {
     __m256 first, second;
   };
+  using Sum = __m256;
   static Step load(const uint32_t* p) {
     const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
     return {_mm256_castsi256_ps(_mm256_slli_epi32(v, 16)), _mm256_castsi256_ps(high_half(v))};
@@ -28,20 +29,43 @@ struct Bf16 {
 
 struct F32 {
   using Step = __m256;
+  using Sum = __m256;
   static Step load(const uint32_t* p) { return _mm256_loadu_ps(reinterpret_cast<const float*>(p)); }
   static Step broadcast(const uint32_t* p) { return _mm256_broadcast_ss(reinterpret_cast<const float*>(p)); }
   static __m256 dot(__m256 sum, Step a, Step b) { return _mm256_fmadd_ps(a, b, sum); }
 };
 
-// `rows` rows of a panel of `panel_rows`, against `tiles` tiles. The sums go to out[r][32].
+struct I8 {
+  // Bytes widened to 16 bits, even and odd ones apart: the instruction for bytes (maddubs) saturates and would not be exact.
+  struct Step {
+    __m256i even, odd;
+  };
+  using Sum = __m256i;
+  static Step load(const uint32_t* p) {
+    const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return {_mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8), _mm256_srai_epi16(v, 8)};
+  }
+  static Step broadcast(const uint32_t* p) {  // unsigned
+    const __m256i v = _mm256_set1_epi32(static_cast<int>(*p));
+    return {_mm256_and_si256(v, _mm256_set1_epi16(0xff)), _mm256_srli_epi16(v, 8)};
+  }
+  static __m256i dot(__m256i sum, const Step& a, const Step& b) {
+    return _mm256_add_epi32(_mm256_add_epi32(sum, _mm256_madd_epi16(a.even, b.even)), _mm256_madd_epi16(a.odd, b.odd));
+  }
+};
+
+void store(float* to, __m256 sums) { _mm256_storeu_ps(to, sums); }
+void store(float* to, __m256i sums) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), sums); }
+
+// `rows` rows of a panel of `panel_rows`, against `tiles` tiles. The sums go to out[r][32], those of I8 as the bits of an int.
 template <class Type, int rows, int tiles>
 void multiply_rows(const uint32_t* panel, int panel_rows, const uint32_t* tile0, const uint32_t* tile1, int64_t steps, float* out,
                    const Ahead& ahead) {
-  __m256 sums[rows][2 * tiles];
+  typename Type::Sum sums[rows][2 * tiles];
 #pragma GCC unroll 4
   for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 4
-    for (int j = 0; j < 2 * tiles; ++j) sums[r][j] = _mm256_setzero_ps();
+    for (int j = 0; j < 2 * tiles; ++j) sums[r][j] = typename Type::Sum{};
   const int64_t near_end = steps > ahead_steps(panel_rows) ? steps - ahead_steps(panel_rows) : 0;
   const uint32_t *soon0 = ahead.near0, *soon1 = ahead.near1;
   for (int64_t s = 0, end = near_end;; end = steps, soon0 = ahead.far0, soon1 = ahead.far1) {
@@ -70,13 +94,12 @@ void multiply_rows(const uint32_t* panel, int panel_rows, const uint32_t* tile0,
 #pragma GCC unroll 4
   for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 4
-    for (int j = 0; j < 2 * tiles; ++j) _mm256_storeu_ps(out + r * 32 + 8 * j, sums[r][j]);
+    for (int j = 0; j < 2 * tiles; ++j) store(out + r * 32 + 8 * j, sums[r][j]);
 }
 
 template <class Type>
-void multiply(const uint32_t* panel, const uint32_t* tile0, const uint32_t* tile1, int64_t steps, int rows, float* y, int64_t y_stride,
-              int columns, bool add, const Ahead& ahead) {
-  alignas(64) float sums[kGroupRows][32];
+void multiply_group(const uint32_t* panel, const uint32_t* tile0, const uint32_t* tile1, int64_t steps, int rows, float (*sums)[32],
+                    const Ahead& ahead) {
   // One or two rows need both tiles to have enough independent sums in flight; three or four fill the 16 registers with one.
   for (int r = 0; r < rows;) {
     const uint32_t* part = panel + r;
@@ -101,6 +124,9 @@ void multiply(const uint32_t* panel, const uint32_t* tile0, const uint32_t* tile
       default: both.template operator()<4>(); break;
     }
   }
+}
+
+void store_rows(const float (*sums)[32], int rows, float* y, int64_t y_stride, int columns, bool add) {
   for (int r = 0; r < rows; ++r) {
     float* out = y + r * y_stride;
     int c = 0;
@@ -110,6 +136,32 @@ void multiply(const uint32_t* panel, const uint32_t* tile0, const uint32_t* tile
     }
     for (; c < columns; ++c) out[c] = add ? out[c] + sums[r][c] : sums[r][c];
   }
+}
+
+template <class Type>
+void multiply(const uint32_t* panel, const uint32_t* tile0, const uint32_t* tile1, int64_t steps, int rows, float* y, int64_t y_stride,
+              int columns, bool add, const Ahead& ahead) {
+  alignas(64) float sums[kGroupRows][32];
+  multiply_group<Type>(panel, tile0, tile1, steps, rows, sums, ahead);
+  store_rows(sums, rows, y, y_stride, columns, add);
+}
+
+void multiply_i8(const uint32_t* panel, const uint32_t* tile0, const uint32_t* tile1, int64_t steps, int rows, float* y, int64_t y_stride,
+                 int columns, bool add, const Ahead& ahead) {
+  alignas(64) float sums[kGroupRows][32];
+  const int64_t dots = steps - kInt8ExtraSteps;
+  multiply_group<I8>(panel, tile0, tile1, dots, rows, sums, ahead);
+  for (int c = 0; c < 32; c += 8) {
+    const uint32_t* extra = (c < kTileColumns ? tile0 : tile1) + dots * kTileColumns + c % kTileColumns;
+    const __m256i correction = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(extra));
+    const __m256 scale = _mm256_loadu_ps(reinterpret_cast<const float*>(extra + kTileColumns));
+    for (int r = 0; r < rows; ++r) {
+      const __m256i exact = _mm256_add_epi32(_mm256_load_si256(reinterpret_cast<const __m256i*>(sums[r] + c)), correction);
+      const __m256 row_scale = _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(panel[dots * rows + r])));
+      _mm256_store_ps(sums[r] + c, _mm256_mul_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(exact), scale), row_scale));
+    }
+  }
+  store_rows(sums, rows, y, y_stride, columns, add);
 }
 
 // The BF16 (nearest even) of eight F32, each in the upper half of its lane.
@@ -142,7 +194,7 @@ void pair_up(const float* x, uint32_t* steps) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(steps), _mm256_permute4x64_epi64(pairs, 0xd8));
 }
 
-void pack_panel_bf16(const float* x, int64_t stride, int rows, int64_t k, uint32_t* panel) {
+void pack_panel_bf16(const float* x, int64_t stride, int rows, int64_t k, const InputScale&, uint32_t* panel) {
   alignas(32) uint32_t steps[8];
   for (int64_t i = 0; i < k; i += 16) {
     const int count = k - i >= 16 ? 8 : static_cast<int>((k - i + 1) / 2);
@@ -164,9 +216,62 @@ void gather_panel(const uint32_t* const* row, int rows, int64_t steps, uint32_t*
     for (int r = 0; r < rows; ++r) panel[s * rows + r] = row[r][s];
 }
 
-void pack_panel_f32(const float* x, int64_t stride, int rows, int64_t k, uint32_t* panel) {
+void pack_panel_f32(const float* x, int64_t stride, int rows, int64_t k, const InputScale&, uint32_t* panel) {
   for (int64_t i = 0; i < k; ++i)
     for (int r = 0; r < rows; ++r) __builtin_memcpy(panel + i * rows + r, x + r * stride + i, sizeof(uint32_t));
+}
+
+// The largest |x| of a row; NaN when the row has one: as bits, because a comparison of floats would lose it.
+float largest(const float* x, int64_t k) {
+  __m256i most = _mm256_setzero_si256();
+  for (int64_t i = 0; i < k; i += 16) {
+    const Sixteen part = load_up_to_16(x + i, k - i);
+    for (int j = 0; j < 16; j += 8) {
+      const __m256i bits = _mm256_castps_si256(_mm256_load_ps(part.v + j));
+      most = _mm256_max_epi32(most, _mm256_and_si256(bits, _mm256_set1_epi32(0x7fffffff)));
+    }
+  }
+  alignas(32) int lanes[8];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(lanes), most);
+  for (int i = 1; i < 8; ++i) lanes[0] = lanes[i] > lanes[0] ? lanes[i] : lanes[0];
+  float value;
+  __builtin_memcpy(&value, lanes, sizeof(value));
+  return value;
+}
+
+// Sixteen x / scale + offset, rounded, as four steps of bytes that are 128 too large.
+void quantise_16(const Sixteen& x, __m256 scale, __m256 offset, uint32_t* steps) {
+  __m256i half[2];
+  for (int i = 0; i < 2; ++i) {
+    const __m256 value = _mm256_add_ps(_mm256_div_ps(_mm256_load_ps(x.v + 8 * i), scale), offset);
+    const __m256 clamped = _mm256_min_ps(_mm256_max_ps(value, _mm256_set1_ps(-128.0f)), _mm256_set1_ps(127.0f));
+    half[i] = _mm256_cvtps_epi32(clamped);
+  }
+  // packs works within 128-bit lanes: as 64-bit quarters, low0, high0, low1, high1.
+  const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(half[0], half[1]), 0xd8);
+  const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(steps), _mm_xor_si128(bytes, _mm_set1_epi8(static_cast<char>(0x80))));
+}
+
+void pack_panel_i8(const float* x, int64_t stride, int rows, int64_t k, const InputScale& input, uint32_t* panel) {
+  const int64_t steps = (k + 3) / 4;
+  for (int r = 0; r < rows; ++r) {
+    const float* row = x + r * stride;
+    const float most = largest(row, k);
+    float scale = input.scale, factor = most - most + 1.0f;  // NaN when the row is not finite
+    if (input.scale == 0) {
+      scale = most / 127.0f;
+      if (scale < __FLT_MIN__) scale = __FLT_MIN__;
+      factor = scale;
+    }
+    for (int64_t i = 0; i < k; i += 16) {
+      uint32_t quantised[4];
+      quantise_16(load_up_to_16(row + i, k - i), _mm256_set1_ps(scale), _mm256_set1_ps(input.offset), quantised);
+      for (int64_t s = i / 4; s < i / 4 + 4 && s < steps; ++s) panel[s * rows + r] = quantised[s - i / 4];
+    }
+    __builtin_memcpy(panel + steps * rows + r, &factor, sizeof(factor));
+    panel[(steps + 1) * rows + r] = 0;
+  }
 }
 
 void silu_mul(const float* gate, const float* up, int columns, float* out) {
@@ -195,6 +300,14 @@ void silu_mul_panel_f32(const float* gate, const float* up, int64_t stride, int 
   }
 }
 
+void silu_mul_rows(const float* gate, const float* up, int64_t stride, int rows, int columns, float* out, int64_t out_stride) {
+  alignas(32) float values[16];
+  for (int r = 0; r < rows; ++r) {
+    silu_mul(gate + r * stride, up + r * stride, columns, values);
+    __builtin_memcpy(out + r * out_stride, values, static_cast<unsigned>(columns) * sizeof(float));
+  }
+}
+
 void add_weighted(const float* const* row, const float* weight, int64_t count, int64_t columns, float* y) {
   int64_t c = 0;
   for (; c + 8 <= columns; c += 8) {
@@ -214,6 +327,8 @@ void add_weighted(const float* const* row, const float* weight, int64_t count, i
 const LinearKernels kLinearAvx2 = {
     {pack_panel_bf16, multiply<Bf16>, silu_mul_panel_bf16},
     {pack_panel_f32, multiply<F32>, silu_mul_panel_f32},
+    {pack_panel_i8, multiply_i8, nullptr},
+    silu_mul_rows,
     gather_panel,
     add_weighted,
 };
