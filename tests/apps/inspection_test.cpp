@@ -65,22 +65,28 @@ TEST(Inspection, TextAndJsonTellTheSame) {
   EXPECT_EQ(json["servable"], true);
 }
 
-TEST(Inspection, ReadsTheDescriptionOfAQuantisedExport) {
+TEST(Inspection, ShowsTheTypesOfAQuantisedExportAndWhatTheySave) {
+  const Inspection model = inspect_model(kRoot + "/tests/golden/w8a8"), plain = inspect_model(kRoot + "/tests/golden/moe");
+  EXPECT_EQ(model.quantization, "quant_model_description.json");
+  EXPECT_EQ(model.quant_method, "ascend");
+  EXPECT_EQ(model.obstacle, "");
+  ASSERT_EQ(model.quantized.size(), 1u);
+  EXPECT_EQ(model.quantized.at("W8A8_DYNAMIC").at("model.language_model.layers.*.self_attn.q_proj"), 1);
+  EXPECT_GT(model.bf16.int8_saving, 0);
+  EXPECT_EQ(model.bf16.weights, plain.bf16.weights - model.bf16.int8_saving);
+  EXPECT_THAT(to_text(model), AllOf(HasSubstr("layers.*.self_attn.q_proj"), HasSubstr("saved by int8")));
+  EXPECT_EQ(to_json(model)["memory"]["bfloat16"]["int8_saving_bytes"], model.bf16.int8_saving);
+}
+
+TEST(Inspection, SaysWhichTensorContradictsTheDescription) {
   const std::filesystem::path dir = std::filesystem::path(testing::TempDir()) / "weir_inspect_quantised";
   std::filesystem::remove_all(dir);
   std::filesystem::create_directories(dir);
   for (const char* file : {"config.json", "model.safetensors"})
     std::filesystem::copy_file(kRoot + "/tests/golden/dense/" + file, dir / file);
-  std::ofstream(dir / "quant_model_description.json")
-      << R"({"version": "1.0.0", "model_quant_type": "W8A8_DYNAMIC", "group_size": 0, "optional": {},
-    "model.language_model.layers.3.self_attn.q_proj.weight": "W8A8_DYNAMIC", "model.language_model.layers.7.self_attn.q_proj.weight": "W8A8_DYNAMIC",
-    "model.language_model.layers.3.self_attn.q_proj.weight_scale": "W8A8_DYNAMIC", "lm_head.weight": "FLOAT"})";
-  const Inspection model = inspect_model(dir);
-  EXPECT_EQ(model.quantization, "quant_model_description.json");
-  EXPECT_EQ(model.quant_method, "W8A8_DYNAMIC");
-  ASSERT_EQ(model.quantized.size(), 1u);
-  EXPECT_EQ(model.quantized.at("W8A8_DYNAMIC").at("model.language_model.layers.*.self_attn.q_proj"), 2);
-  EXPECT_THAT(to_text(model), HasSubstr("layers.*.self_attn.q_proj  x 2"));
+  const std::string name = "model.language_model.layers.3.self_attn.q_proj.weight";
+  std::ofstream(dir / "quant_model_description.json") << "{\"version\": \"1.0.0\", \"" << name << "\": \"W8A8_DYNAMIC\"}";
+  EXPECT_THAT(inspect_model(dir).obstacle, AllOf(HasSubstr(name), HasSubstr("BF16"), HasSubstr("W8A8_DYNAMIC")));
 
   std::ofstream(dir / "quant_model_description.json") << "[1, 2]";
   EXPECT_THROW(inspect_model(dir), Error);

@@ -71,7 +71,7 @@ def test_an_unknown_command_lists_the_known_ones():
     (["serve", MODEL, "--dtype", "int4"], ["--dtype", "bfloat16", "int4"]),
     (["serve", MODEL, "--speculative-config", "{bad"], ["--speculative-config", "JSON"]),
     (["serve", MODEL, "--tensor-parallel-size", "2"], ["not built", "--tensor-parallel-size", "2"]),
-    (["serve", MODEL, "--quantization", "ascend"], ["not built", "ascend"]),
+    (["serve", MODEL, "--quantization", "gptq"], ["--quantization", "ascend", "gptq"]),
     (["serve", MODEL, "--headless"], ["not built", "--headless"]),
     (["serve"], ["no model"]),
     (["serve", MODEL, "extra"], ["unexpected", "extra"]),

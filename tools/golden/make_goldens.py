@@ -29,6 +29,8 @@ GOLDENS = {
     "real_heads": "--seed 8 --heads 2 --kv-heads 1 --head-dim 256 --linear-k-heads 1 --linear-v-heads 2 --linear-k-dim 128 --linear-v-dim 128 "
                   "--layers 2 --full-attention-interval 2 --prompt-lengths 30,140",      # head sizes of the released models
     "float32": "--seed 9 --dtype float32 --layers 3 --full-attention-interval 3 --prompt-lengths 40,66",
+    "w8a8": "--seed 1 --w8a8 --prompt-lengths 7,70",                                     # "moe" as an ascend W8A8 export
+    "w8a8_dense": "--seed 5 --w8a8 --model-type qwen3_5 --max-shard-bytes 300000 --prompt-lengths 9,90",  # o_proj and mlp too, several shards
     "long": "--seed 10 --vocab 320 --layers 4 --prompt-lengths 5,517",                   # several chunks and delta-net blocks
 }
 
@@ -43,18 +45,20 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as tmp:
             options = f"--out {tmp} {COMMON} {GOLDENS[name]}".split()
             subprocess.run([sys.executable, ROOT / "tools/golden/make_reference.py", *options], check=True, stdout=subprocess.DEVNULL)
-            shutil.copytree(f"{tmp}/model", out)
+            int8 = "--w8a8" in options
+            shutil.copytree(f"{tmp}/model-w8a8" if int8 else f"{tmp}/model", out)
             tensors = load_file(f"{tmp}/reference/reference.safetensors")
             info = json.loads(Path(f"{tmp}/reference/reference.json").read_text())
         # Kept: what the tests compare. The vision references are made again when vision is built.
         keep = {k: v for k, v in tensors.items()
-                if (k.startswith(("text.", "mtp.")) and not k.startswith("mtp.image") and not k.endswith("greedy_logits")
+                if (k.startswith(("w8a8.", "text.") if int8 else ("text.", "mtp."))
+                    and (k.startswith("w8a8.") or not int8 or k.endswith("input_ids")) and not k.startswith(("mtp.image", "w8a8.image")) and not k.endswith("greedy_logits")
                     and ".mixer." not in k and ".router." not in k and ".kv." not in k)}
         keep = {k: v.astype(np.int32) if v.dtype == np.int64 else v for k, v in keep.items()}
         (out / "reference").mkdir()
         save_file(keep, out / "reference" / "reference.safetensors")
         info = {"options": GOLDENS[name], "made_with": {k: info["made_with"][k] for k in ("torch", "transformers")},
-                "text": [{k: v for k, v in t.items() if k != "prompt"} for t in info["text"]]}
+                "text": [{k: v for k, v in t.items() if k != "prompt"} for t in (info["w8a8"] if int8 else info)["text"]]}
         (out / "reference" / "reference.json").write_text(json.dumps(info) + "\n")
         for path in (out, out / "reference"):
             for file in path.iterdir():

@@ -160,12 +160,6 @@ std::vector<Row> feature_rows() {
       {boolean("enable-prefix-caching", "Reuse of computed prefixes. Not built yet (issue 4): every prompt is computed in full."),
        when_on("enable-prefix-caching",
                warn("--enable-prefix-caching: prefix caching is not built yet (issue 4); every prompt is computed in full"))},
-      {{.name = "quantization", .group = kAccepted, .help = "Weight format; only none is built (issue 6).", .aliases = {"-q"}},
-       [](const Flags& flags) -> Remark {
-         const std::string method = flags.text("quantization");
-         if (method == "none" || method == "None") return std::nullopt;
-         return refuse(concat("not built: quantised weights (issue 6); --quantization must be none, got \"", method, "\""));
-       }},
       {{.name = "kv-cache-dtype",
         .group = kAccepted,
         .help = "Type of K and V; chosen with --dtype.",

@@ -45,6 +45,12 @@ std::vector<FlagSpec> engine_flags() {
        .help = "Arithmetic of the weights: as stored (BF16), or float32 for comparisons with a reference.",
        .fallback = defaults.dtype,
        .choices = {"auto", "bfloat16", "float32"}},
+      {.name = "quantization",
+       .group = "Model",
+       .help = "How the weights are stored, as a check: it is detected, and an error when it is not what is named here. ascend: "
+               "quant_model_description.json; compressed-tensors, fp8: quantization_config of config.json.",
+       .aliases = {"-q"},
+       .choices = {"ascend", "compressed-tensors", "fp8", "none", "None"}},
       {.name = "max-model-len",
        .type = FlagType::kCount,
        .group = "Model",
@@ -121,6 +127,7 @@ EngineOptions engine_options(const Flags& flags) {
   EngineOptions options;
   options.model = model_directory(flags);
   options.dtype = flags.text("dtype");
+  options.quantization = flags.find_text("quantization");
   options.threads = static_cast<int>(flags.integer("threads"));
   const int64_t length = flags.find_integer("max-model-len").value_or(-1);  // nullopt: the word auto
   if (length == 0) throw UsageError("--max-model-len must be at least 1, or auto or -1 to choose it, got 0");

@@ -1,14 +1,13 @@
 #include "weir/apps/inspection.h"
 
-#include <simdjson.h>
-
 #include <algorithm>
 #include <cctype>
-#include <filesystem>
 #include <set>
 
+#include "weir/base/error.h"
 #include "weir/base/thread_pool.h"
 #include "weir/models/qwen3_5.h"
+#include "weir/nn/stored_linear.h"
 #include "weir/weights/checkpoint.h"
 
 namespace weir {
@@ -44,43 +43,46 @@ std::string expert_layout(std::string_view name) {
   return rest.find("gate_up_proj") != std::string_view::npos ? "per expert, gate and up joined" : "per expert";
 }
 
-// A line per tensor, hundreds of thousands for the large models: read with simdjson, see base/json.h.
-void read_description(const std::string& file, Inspection& out) {
-  out.quantization = "quant_model_description.json";
-  simdjson::dom::parser parser;
-  simdjson::dom::object description;
-  if (const auto error = parser.parse(simdjson::padded_string(read_file(file))).get(description); error)
-    fail(ErrorCode::kInvalidArgument, file, ": not a JSON object: ", simdjson::error_message(error));
-  for (const auto& [name, value] : description) {
-    std::string_view type;
-    if (value.get(type)) continue;
-    // Keys of tensors have a dot; the file's own fields have none.
-    if (name == "model_quant_type")
-      out.quant_method = type;
-    else if (type != "FLOAT" && name.find('.') != std::string_view::npos && name.ends_with(".weight"))
-      ++out.quantized[std::string(type)][with_stars(name.substr(0, name.size() - std::string_view(".weight").size()))];
+void read_quantization(const Checkpoint& checkpoint, Inspection& out) {
+  const Quantization& quantization = checkpoint.quantization();
+  using Method = Quantization::Method;
+  out.quant_method = quantization.method() == Method::kNone ? "" : quantization.method_name();
+  out.quantization = quantization.method() == Method::kNone     ? "none"
+                     : quantization.method() == Method::kAscend ? "quant_model_description.json"
+                                                                : "quantization_config";
+  constexpr std::string_view kWeight = ".weight";
+  const auto module = [&](const std::string& name) {
+    return with_stars(name.ends_with(kWeight) ? std::string_view(name).substr(0, name.size() - kWeight.size()) : std::string_view(name));
+  };
+  if (quantization.method() == Method::kAscend) {
+    for (const auto& [name, type] : quantization.types())
+      if (name.ends_with(kWeight)) ++out.quantized[type][module(name)];
+    return;
   }
-}
-
-void read_quantization(const std::string& dir, const Checkpoint& checkpoint, Inspection& out) {
-  out.quantization = "none";
-  if (const std::string file = dir + "/quant_model_description.json"; std::filesystem::exists(file)) return read_description(file, out);
-  const Json config = read_json_file(dir + "/config.json");
-  for (const char* name : {"quantization_config", "compression_config"})
-    if (const auto found = config.find(name); found != config.end() && found->is_object()) {
-      out.quantization = name;
-      if (const auto method = found->find("quant_method"); method != found->end() && method->is_string())
-        out.quant_method = method->get<std::string>();
-    }
   // Without a list, the narrow types in the files tell which matrices are quantised.
   for (const Checkpoint::Entry& entry : checkpoint.entries())
     if (entry.tensor.rank() >= 2 && element_size(entry.tensor.dtype()) == 1 && !is_scale(entry.name))
-      ++out.quantized[name(entry.tensor.dtype())][with_stars(entry.name)];
+      ++out.quantized[name(entry.tensor.dtype())][module(entry.name)];
 }
 
-Inspection::Memory memory(const ModelConfig& config, DType type) {
+// Why weir cannot serve what is stored like this; empty: it can.
+std::string obstacle_of(const Checkpoint& checkpoint) {
+  if (!checkpoint.quantization().obstacle().empty()) return checkpoint.quantization().obstacle();
+  try {
+    for (const Checkpoint::Entry& entry : checkpoint.entries())
+      if (!is_scale(entry.name) && (entry.name.starts_with("model.language_model.") || entry.name.starts_with("lm_head.")))
+        (void)checkpoint.format(entry.name);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+Inspection::Memory memory(const Inspection& model, const Checkpoint& checkpoint, DType type) {
+  const ModelConfig& config = model.config;
   Inspection::Memory out;
-  out.weights = packed_weight_bytes(config, type);
+  if (model.obstacle.empty()) out.int8_saving = int8_saving(checkpoint, type, /*with_mtp=*/false);
+  out.weights = packed_weight_bytes(config, type) - out.int8_saving;
   out.kv_per_token = kv_bytes_per_token(config, element_size(type));
   out.state_per_sequence = state_bytes_per_slot(config);
   const int64_t channels = 2 * config.k_heads * config.k_dim + config.v_heads * config.v_dim;
@@ -112,15 +114,13 @@ Inspection inspect_model(const std::string& dir) {
     files.insert(entry.path);
     if (const std::string layout = expert_layout(entry.name); !layout.empty() && !is_scale(entry.name))
       (in_mtp ? out.mtp_experts : out.trunk_experts) = layout;
-    const DType type = entry.tensor.dtype();
-    if (in_text && out.obstacle.empty() && type != DType::kBF16 && type != DType::kF16 && type != DType::kF32)
-      out.obstacle = concat("quantised weights are not built yet (issue 6): ", entry.name, " is ", name(type));
   }
   out.num_files = static_cast<int64_t>(files.size());
   out.bytes_on_disk = checkpoint.total_bytes();
-  read_quantization(dir, checkpoint, out);
-  out.bf16 = memory(out.config, DType::kBF16);
-  out.f32 = memory(out.config, DType::kF32);
+  read_quantization(checkpoint, out);
+  out.obstacle = obstacle_of(checkpoint);
+  out.bf16 = memory(out, checkpoint, DType::kBF16);
+  out.f32 = memory(out, checkpoint, DType::kF32);
   return out;
 }
 

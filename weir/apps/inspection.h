@@ -31,13 +31,14 @@ struct Inspection {
   std::string trunk_experts, mtp_experts;  // "fused", "per expert", "per expert, gate and up joined"; empty: none
 
   std::string quantization;  // "none", or who says so: "quant_model_description.json", "quantization_config"
-  std::string quant_method;  // what it calls itself
+  std::string quant_method;  // "ascend", "compressed-tensors", …; empty: none
   // Type -> module with numbers as "*" -> tensors, for all types but FLOAT.
   std::map<std::string, std::map<std::string, int64_t>> quantized;
 
   // Bytes to serve in BF16 and in float32.
   struct Memory {
-    int64_t weights = 0;  // packed for the kernels, without vision and MTP
+    int64_t weights = 0;      // packed for the kernels, without vision and MTP
+    int64_t int8_saving = 0;  // what int8 matrices take less than float ones; taken off `weights` already
     int64_t kv_per_token = 0;
     int64_t state_per_sequence = 0;  // delta-net states, convolution inputs included
     int64_t conv_per_sequence = 0;   // the convolution inputs among them

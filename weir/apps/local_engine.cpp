@@ -14,6 +14,7 @@
 #include "weir/base/log.h"
 #include "weir/engine/engine.h"
 #include "weir/models/qwen3_5.h"
+#include "weir/nn/stored_linear.h"
 #include "weir/runtime/memory_plan.h"
 #include "weir/runtime/model_runner.h"
 
@@ -100,6 +101,19 @@ std::shared_ptr<const ChatTemplate> read_chat_template(const EngineOptions& opti
   }
 }
 
+// Before anything is read: what the flag says and what weir computes.
+void check_quantization(const Checkpoint& checkpoint, DType compute, const EngineOptions& options) {
+  const Quantization& quantization = checkpoint.quantization();
+  quantization.expect(options.quantization.value_or(""));
+  if (!quantization.obstacle().empty()) fail(ErrorCode::kInvalidArgument, quantization.obstacle());
+  if (options.quiet || quantization.method() == Quantization::Method::kNone) return;
+  if (quantization.method() == Quantization::Method::kFp8)
+    log_info("Quantisation: fp8 weights are dequantised to ", name(compute), " while loading: ", element_size(compute),
+             " bytes of memory per byte of file; `weir quantize` makes int8 of them");
+  else
+    log_info("Quantisation: ", quantization.method_name(), "; int8 matrices stay int8, with integer products");
+}
+
 std::unique_ptr<Qwen3_5> load_weights(const ModelConfig& config, const Checkpoint& checkpoint, DType compute,
                                       const EngineOptions& options) {
   // Its own pool: the engine's team is pinned by the engine thread, and loading must not pin this one.
@@ -137,6 +151,7 @@ LocalEngine start_local_engine(const EngineOptions& options) {
   out.model.vocab_size = vocab_size;
   out.model.model_type = config.model_type;
   const Checkpoint checkpoint = Checkpoint::open(options.model);
+  check_quantization(checkpoint, compute, options);
 
   const int threads = options.threads > 0 ? options.threads : num_physical_cores();
   if (options.max_model_len > config.max_position)
@@ -146,6 +161,7 @@ LocalEngine start_local_engine(const EngineOptions& options) {
   const MemoryPlan plan =
       plan_memory(config, {.compute = compute,
                            .kv_type = compute,
+                           .int8_saving = int8_saving(checkpoint, compute, /*with_mtp=*/false),
                            .max_num_seqs = options.max_num_seqs,
                            .max_num_batched_tokens = batched,
                            .max_model_len = options.max_model_len,

@@ -13,10 +13,11 @@ namespace weir {
 
 // The flags that decide how a model is loaded and scheduled; defaults are vLLM's unless said.
 struct EngineOptions {
-  std::string model;           // directory
-  std::string dtype = "auto";  // auto (as stored: BF16), bfloat16, float32
-  int threads = 0;             // 0: one per physical core
-  int32_t max_model_len = 0;   // 0: from config.json, lowered to what fits
+  std::string model;                        // directory
+  std::string dtype = "auto";               // auto (as stored: BF16), bfloat16, float32
+  std::optional<std::string> quantization;  // a check of what the checkpoint is: ascend, compressed-tensors, fp8, none
+  int threads = 0;                          // 0: one per physical core
+  int32_t max_model_len = 0;                // 0: from config.json, lowered to what fits
   int32_t max_num_seqs = 256;
   int32_t max_num_batched_tokens = 0;  // 0: chosen (2048)
   int32_t long_prefill_token_threshold = 0;

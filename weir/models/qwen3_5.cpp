@@ -81,7 +81,7 @@ namespace {
 
 GatedAttention load_attention(Loader& load, const std::string& p, const ModelConfig& c, size_t layer) {
   const int64_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
-  return {.in_proj = load.matrix({{p + "q_proj.weight", 2 * q}, {p + "k_proj.weight", kv}, {p + "v_proj.weight", kv}}, c.hidden),
+  return {.in_proj = load.matrices({{p + "q_proj.weight", 2 * q}, {p + "k_proj.weight", kv}, {p + "v_proj.weight", kv}}, c.hidden),
           .o_proj = load.matrix({{p + "o_proj.weight", c.hidden}}, q),
           .q_norm = load.vector(p + "q_norm.weight", c.head_dim, 1.0f),
           .k_norm = load.vector(p + "k_norm.weight", c.head_dim, 1.0f),
@@ -95,11 +95,11 @@ GatedAttention load_attention(Loader& load, const std::string& p, const ModelCon
 GatedDeltaNet load_delta_net(Loader& load, const std::string& p, const ModelConfig& c, size_t layer) {
   const ops::DeltaShape shape{c.k_heads, c.v_heads, c.k_dim, c.v_dim};
   const int64_t value = c.v_heads * c.v_dim;
-  return {.in_proj = load.matrix({{p + "in_proj_qkv.weight", shape.channels()},
-                                  {p + "in_proj_z.weight", value},
-                                  {p + "in_proj_b.weight", c.v_heads},
-                                  {p + "in_proj_a.weight", c.v_heads}},
-                                 c.hidden),
+  return {.in_proj = load.matrices({{p + "in_proj_qkv.weight", shape.channels()},
+                                    {p + "in_proj_z.weight", value},
+                                    {p + "in_proj_b.weight", c.v_heads},
+                                    {p + "in_proj_a.weight", c.v_heads}},
+                                   c.hidden),
           .out_proj = load.matrix({{p + "out_proj.weight", c.hidden}}, value),
           .conv = load.conv(p + "conv1d.weight", shape.channels(), c.conv_kernel),
           .a_log = load.vector(p + "A_log", c.v_heads),

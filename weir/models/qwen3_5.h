@@ -15,7 +15,7 @@ namespace weir {
 
 // Softmax attention with an output gate; q, k, v and the gate come from one product.
 struct GatedAttention {
-  ops::PackedMatrix in_proj;  // rows: per head D query rows then D gate rows; then keys; then values
+  std::vector<ops::PackedMatrix> in_proj;  // rows: per head D query rows then D gate rows; then keys; then values. One unless types differ
   ops::PackedMatrix o_proj;
   Tensor q_norm, k_norm;  // [D]
   int64_t heads, kv_heads, head_dim;
@@ -26,7 +26,7 @@ struct GatedAttention {
 };
 
 struct GatedDeltaNet {
-  ops::PackedMatrix in_proj;  // rows: q, k, v; z; b; a
+  std::vector<ops::PackedMatrix> in_proj;  // rows: q, k, v; z; b; a. One unless types differ
   ops::PackedMatrix out_proj;
   Tensor conv;            // [kernel, channels]
   Tensor a_log, dt_bias;  // [v_heads]

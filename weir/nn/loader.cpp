@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "weir/base/error.h"
+#include "weir/weights/names.h"
 
 namespace weir {
 namespace {
@@ -27,10 +28,9 @@ const std::byte* bytes_of(const Tensor& t) { return static_cast<const std::byte*
 
 Tensor Loader::take(const std::string& name, const Shape& shape) {
   Tensor t = reader_.take(name, shape);
-  const DType type = t.dtype();
-  if (type != DType::kF32 && type != DType::kBF16 && type != DType::kF16)
-    fail(ErrorCode::kInvalidArgument, "not built: tensor ", name, " has dtype ", weir::name(type),
-         "; weir loads F32, BF16 and F16 (quantised checkpoints are a later issue)");
+  if (reader_.checkpoint().format(name) != LinearFormat::kFloat)
+    fail(ErrorCode::kInvalidArgument, "not built: tensor ", shown(name), " has dtype ", weir::name(t.dtype()),
+         "; weir loads it as F32, BF16 or F16 only");
   return t;
 }
 
@@ -83,16 +83,68 @@ Tensor Loader::table(const std::string& name, int64_t rows, int64_t columns) {
   return out;
 }
 
-ops::PackedMatrix Loader::matrix(const std::vector<Part>& parts, int64_t columns) {
+namespace {
+
+// Whether two matrices can be rows of one: of one type, with inputs that are rounded alike.
+bool alike(const StoredLinear& a, const StoredLinear& b) {
+  return a.is_int8() == b.is_int8() && a.input.scale == b.input.scale && a.input.offset == b.input.offset;
+}
+
+const char* described(const StoredLinear& linear) {
+  switch (linear.format) {
+    case LinearFormat::kInt8Dynamic: return "int8 with dynamic inputs";
+    case LinearFormat::kInt8Static: return "int8 with an input_scale";
+    case LinearFormat::kFloat:
+    case LinearFormat::kFp8Block: break;
+  }
+  return "float";
+}
+
+void expect_alike(const StoredLinear& a, const StoredLinear& b) {
+  if (alike(a, b)) return;
+  fail(ErrorCode::kInvalidArgument, "tensors ", shown(a.name), " (", described(a), ", ", a.input.scale, ") and ", shown(b.name), " (",
+       described(b), ", ", b.input.scale, ") must be quantised alike, with one input_scale: they are computed together");
+}
+
+// Experts of a layer lie in one allocation; static scales may differ.
+void expect_same_type(const StoredLinear& a, const StoredLinear& b) {
+  if (a.is_int8() == b.is_int8()) return;
+  fail(ErrorCode::kInvalidArgument, "tensors ", shown(a.name), " (", described(a), ") and ", shown(b.name), " (", described(b),
+       ") must be of one type: the experts of a layer are");
+}
+
+}  // namespace
+
+ops::PackedMatrix Loader::pack(std::span<const StoredLinear> stack) {
   int64_t rows = 0;
-  for (const Part& part : parts) rows += part.rows;
-  ops::PackedMatrix out(rows, columns, compute_);
+  for (const StoredLinear& part : stack) rows += part.weight.dim(0);
+  const StoredLinear& first = stack.front();
+  ops::PackedMatrix out(rows, first.weight.dim(1), first.packed_type(compute_), first.input);
   int64_t row = 0;
+  for (const StoredLinear& part : stack) {
+    part.pack(pool_, out, row);
+    done(part.weight);
+    row += part.weight.dim(0);
+  }
+  return out;
+}
+
+ops::PackedMatrix Loader::matrix(const std::vector<Part>& parts, int64_t columns) {
+  std::vector<StoredLinear> stack;
   for (const Part& part : parts) {
-    const Tensor source = take(part.name, Shape{part.rows, columns});
-    out.pack_rows(pool_, row, source);
-    done(source);
-    row += part.rows;
+    stack.push_back(StoredLinear::take(reader_, part.name, part.rows, columns));
+    expect_alike(stack.front(), stack.back());
+  }
+  return pack(stack);
+}
+
+std::vector<ops::PackedMatrix> Loader::matrices(const std::vector<Part>& parts, int64_t columns) {
+  std::vector<StoredLinear> all;
+  for (const Part& part : parts) all.push_back(StoredLinear::take(reader_, part.name, part.rows, columns));
+  std::vector<ops::PackedMatrix> out;
+  for (size_t begin = 0, end = 0; begin < all.size(); begin = end) {
+    while (end < all.size() && alike(all[begin], all[end])) ++end;
+    out.push_back(pack(std::span(all).subspan(begin, end - begin)));
   }
   return out;
 }
@@ -106,38 +158,45 @@ ops::PackedMatrix Loader::matrix(const Tensor& table) {
 void Loader::experts(const std::string& prefix, int64_t count, int64_t hidden, int64_t intermediate, ops::ExpertWeights& out) {
   // Sources are taken first (errors belong on this thread), then packed with one expert per thread.
   struct Source {
-    std::vector<Tensor> gate_up, down;  // stacked by rows
+    std::vector<StoredLinear> gate_up, down;  // stacked by rows
   };
   std::vector<Source> sources(static_cast<size_t>(count));
   std::vector<Tensor> taken;
   if (reader_.has(prefix + "gate_up_proj")) {
     const Tensor gate_up = take(prefix + "gate_up_proj", Shape{count, 2 * intermediate, hidden});
     const Tensor down = take(prefix + "down_proj", Shape{count, hidden, intermediate});
-    for (int64_t e = 0; e < count; ++e) sources[static_cast<size_t>(e)] = {{gate_up[e]}, {down[e]}};
+    for (int64_t e = 0; e < count; ++e) sources[static_cast<size_t>(e)] = {{{.weight = gate_up[e]}}, {{.weight = down[e]}}};
     taken = {gate_up, down};
   } else {
     for (int64_t e = 0; e < count; ++e) {
       const std::string stem = prefix + std::to_string(e) + ".";
+      const auto linear = [&](const char* name, int64_t rows, int64_t columns) {
+        StoredLinear stored = StoredLinear::take(reader_, stem + name, rows, columns);
+        taken.push_back(stored.weight);
+        return stored;
+      };
       Source& s = sources[static_cast<size_t>(e)];
       if (reader_.has(stem + "gate_up_proj.weight")) {
-        s.gate_up = {take(stem + "gate_up_proj.weight", Shape{2 * intermediate, hidden})};
+        s.gate_up.push_back(linear("gate_up_proj.weight", 2 * intermediate, hidden));
       } else {
-        s.gate_up = {take(stem + "gate_proj.weight", Shape{intermediate, hidden}),
-                     take(stem + "up_proj.weight", Shape{intermediate, hidden})};
+        s.gate_up.push_back(linear("gate_proj.weight", intermediate, hidden));
+        s.gate_up.push_back(linear("up_proj.weight", intermediate, hidden));
+        expect_alike(s.gate_up[0], s.gate_up[1]);
       }
-      s.down = {take(stem + "down_proj.weight", Shape{hidden, intermediate})};
-      taken.insert(taken.end(), s.gate_up.begin(), s.gate_up.end());
-      taken.push_back(s.down.front());
+      s.down.push_back(linear("down_proj.weight", hidden, intermediate));
+      expect_same_type(sources.front().gate_up.front(), s.gate_up.front());
+      expect_same_type(sources.front().down.front(), s.down.front());
     }
   }
-  out.gate_up = ops::PackedMatrix::many(count, 2 * intermediate, hidden, compute_);
-  out.down = ops::PackedMatrix::many(count, hidden, intermediate, compute_);
+  out.gate_up = ops::PackedMatrix::many(count, 2 * intermediate, hidden, sources.front().gate_up.front().packed_type(compute_));
+  out.down = ops::PackedMatrix::many(count, hidden, intermediate, sources.front().down.front().packed_type(compute_));
   pool_.parallel_items(count, [&](int64_t e, int) {
-    const auto pack = [](const std::vector<Tensor>& stack, ops::PackedMatrix& matrix) {
+    const auto pack = [](const std::vector<StoredLinear>& stack, ops::PackedMatrix& matrix) {
+      matrix.set_input_scale(stack.front().input);
       int64_t row = 0;
-      for (const Tensor& part : stack) {
-        matrix.pack_rows(row, part);
-        row += part.dim(0);
+      for (const StoredLinear& part : stack) {
+        part.pack(matrix, row);
+        row += part.weight.dim(0);
       }
     };
     const Source& s = sources[static_cast<size_t>(e)];

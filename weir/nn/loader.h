@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "weir/nn/stored_linear.h"
 #include "weir/ops/linear.h"
 #include "weir/weights/checkpoint.h"
 
@@ -24,17 +25,21 @@ class Loader {
   // A table read by rows (token embeddings), in the compute type.
   Tensor table(const std::string& name, int64_t rows, int64_t columns);
 
-  // One packed matrix from tensors stacked by rows: several projections of the same input become one product.
+  // One packed matrix from tensors stacked by rows: several projections of the same input become one product. Throws Error when they are
+  // not quantised alike.
   struct Part {
     std::string name;
     int64_t rows;
   };
   ops::PackedMatrix matrix(const std::vector<Part>& parts, int64_t columns);
+  // The same as few matrices as it takes: parts that are stored alike and follow each other share one.
+  std::vector<ops::PackedMatrix> matrices(const std::vector<Part>& parts, int64_t columns);
   // A table that is a projection as well: the head of a tied model.
   ops::PackedMatrix matrix(const Tensor& table);
 
   // The experts below `prefix` ("….mlp.experts.") in any of the three layouts: fused [E, 2I, H] + [E, H, I]; per expert gate_proj, up_proj,
-  // down_proj; per expert gate_up_proj, down_proj. Chosen by the names that are there. Replaces what `out` held.
+  // down_proj; per expert gate_up_proj, down_proj. Chosen by the names that are there. Replaces what `out` held. All experts of a layer
+  // must be stored alike.
   void experts(const std::string& prefix, int64_t count, int64_t hidden, int64_t intermediate, ops::ExpertWeights& out);
 
   WeightReader& reader() { return reader_; }
@@ -42,7 +47,8 @@ class Loader {
 
  private:
   Tensor take(const std::string& name, const Shape& shape);  // a float tensor; anything else is an error that names it
-  void done(const Tensor& source);                           // progress, and the mapping's pages may go
+  ops::PackedMatrix pack(std::span<const StoredLinear> stack);
+  void done(const Tensor& source);  // progress, and the mapping's pages may go
 
   WeightReader& reader_;
   DType compute_;

@@ -15,6 +15,7 @@ int64_t available_memory();
 struct MemoryRequest {
   DType compute = DType::kBF16;
   DType kv_type = DType::kBF16;
+  int64_t int8_saving = 0;  // bytes that the weights take less because some are kept in I8, see nn/stored_linear.h
   int32_t max_num_seqs = 0;
   int32_t max_num_batched_tokens = 0;
   int32_t max_model_len = 0;  // 0: the model's, lowered to what fits

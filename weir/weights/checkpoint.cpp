@@ -168,7 +168,17 @@ Checkpoint Checkpoint::open(const std::string& dir) {
     fail(ErrorCode::kInvalidArgument, "tensor '", twice->name, "' occurs twice: as '", twice->file_name, "' in ", twice->path, " and as '",
          other.file_name, "' in ", other.path);
   }
+  checkpoint.quantization_ = Quantization::read(dir);
   return checkpoint;
+}
+
+LinearFormat Checkpoint::format(std::string_view canonical_name) const {
+  constexpr std::string_view kWeight = "weight";
+  const Entry* entry = find(canonical_name);
+  if (entry == nullptr) return LinearFormat::kFloat;
+  std::string input_scale(canonical_name);
+  if (input_scale.ends_with(kWeight)) input_scale.replace(input_scale.size() - kWeight.size(), kWeight.size(), "input_scale");
+  return quantization_.format(canonical_name, entry->tensor.dtype(), find(input_scale) != nullptr);
 }
 
 const Checkpoint::Entry* Checkpoint::find(std::string_view canonical_name) const {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "weir/tensor/tensor.h"
+#include "weir/weights/quantization.h"
 
 namespace weir {
 
@@ -27,9 +28,13 @@ class Checkpoint {
   const std::vector<Entry>& entries() const { return entries_; }  // sorted by canonical name
   const Entry* find(std::string_view canonical_name) const;       // nullptr when absent
   int64_t total_bytes() const;
+  const Quantization& quantization() const { return quantization_; }
+  // How a matrix ("….weight") is stored. Throws as Quantization::format does; a tensor that is missing counts as float.
+  LinearFormat format(std::string_view canonical_name) const;
 
  private:
   std::vector<Entry> entries_;
+  Quantization quantization_;
 };
 
 // Hands out tensors by name and remembers what was taken, so that a load ends with nothing missing and nothing left over.
@@ -38,6 +43,7 @@ class WeightReader {
   explicit WeightReader(const Checkpoint& checkpoint) : checkpoint_(checkpoint), taken_(checkpoint.entries().size()) {}
 
   bool has(std::string_view name) const { return checkpoint_.find(name) != nullptr; }
+  const Checkpoint& checkpoint() const { return checkpoint_; }
   // Throws Error naming the tensor with the shape seen and wanted, its file, and close names when it is missing.
   Tensor take(std::string_view name, const Shape& shape);
   // Marks everything below a prefix ("model.visual.", "mtp.") as known but not loaded by this run.
