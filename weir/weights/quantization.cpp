@@ -181,10 +181,10 @@ void Quantization::expect(std::string_view wanted) const {
   if (wanted.empty()) return;
   if (wanted == method_name_ || (wanted == "None" && method_ == Method::kNone)) return;
   const std::string found = method_ == Method::kNone
-                                ? concat("nothing quantised: no ", kDescription, ", and config.json has no quantization_config")
-                                : concat("\"", method_name_, "\", named by ", source_);
-  fail(ErrorCode::kInvalidArgument, "--quantization ", wanted, " contradicts the checkpoint, which is ", found,
-       ". Leave the flag out: the format is detected");
+                                ? concat("not quantised: there is no ", kDescription, ", and config.json has no quantization_config")
+                                : concat(shown(method_name_), ", as ", source_, " says");
+  fail(ErrorCode::kInvalidArgument, "--quantization ", wanted, ", but the checkpoint is ", found,
+       "; without the flag the format is detected");
 }
 
 }  // namespace weir
