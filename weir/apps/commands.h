@@ -13,12 +13,14 @@ const CommandSpec& serve_command();
 const CommandSpec& chat_command();
 const CommandSpec& generate_command();
 const CommandSpec& inspect_command();
+const CommandSpec& quantize_command();
 const CommandSpec& bench_command();
 
 int run_serve(std::span<const std::string> args);
 int run_chat(std::span<const std::string> args);
 int run_generate(std::span<const std::string> args);
 int run_inspect(std::span<const std::string> args);
+int run_quantize(std::span<const std::string> args);
 int run_bench(std::span<const std::string> args);
 
 // Parses; prints --help to stdout when it was asked for, and then returns nullopt.

@@ -109,7 +109,7 @@ void check_quantization(const Checkpoint& checkpoint, DType compute, const Engin
   if (options.quiet || quantization.method() == Quantization::Method::kNone) return;
   if (quantization.method() == Quantization::Method::kFp8)
     log_info("Quantisation: fp8 weights are dequantised to ", name(compute), " while loading: ", element_size(compute),
-             " bytes of memory per byte of file; `weir quantize` makes int8 of them");
+             " bytes of memory per byte of file");
   else
     log_info("Quantisation: ", quantization.method_name(), "; int8 matrices stay int8, with integer products");
 }

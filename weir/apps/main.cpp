@@ -20,9 +20,9 @@ struct Command {
   const CommandSpec& (*spec)();
   int (*run)(std::span<const std::string>);
 };
-constexpr std::array kCommands = {Command{serve_command, run_serve}, Command{chat_command, run_chat},
+constexpr std::array kCommands = {Command{serve_command, run_serve},       Command{chat_command, run_chat},
                                   Command{generate_command, run_generate}, Command{inspect_command, run_inspect},
-                                  Command{bench_command, run_bench}};
+                                  Command{quantize_command, run_quantize}, Command{bench_command, run_bench}};
 
 void print_help() {
   std::printf("weir %s: serves Qwen3.5 models on the CPU through the OpenAI API\n\nusage: weir COMMAND [arguments] [flags]\n\n", kVersion);

@@ -1,11 +1,10 @@
 #include "weir/nn/loader.h"
 
-#include <sys/mman.h>
-
 #include <cstring>
 
 #include "weir/base/error.h"
 #include "weir/weights/names.h"
+#include "weir/weights/safetensors.h"
 
 namespace weir {
 namespace {
@@ -35,12 +34,7 @@ Tensor Loader::take(const std::string& name, const Shape& shape) {
 }
 
 void Loader::done(const Tensor& source) {
-  // Whole pages inside the range only: a neighbour's bytes on the edge pages stay cached. The pages are clean, so this drops memory, not
-  // data.
-  constexpr uintptr_t kPage = 4096;
-  const auto begin = reinterpret_cast<uintptr_t>(source.raw()), end = begin + static_cast<uintptr_t>(source.nbytes());
-  const uintptr_t first = (begin + kPage - 1) / kPage * kPage, last = end / kPage * kPage;
-  if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+  release_pages(source);
   if (progress_) progress_(source.nbytes());
 }
 

@@ -188,4 +188,11 @@ MappedFile map_file(const std::string& path) {
           std::shared_ptr<const void>(data, [size](const void* p) { ::munmap(const_cast<void*>(p), size); })};
 }
 
+void release_pages(const Tensor& mapped) {
+  constexpr uintptr_t kPage = 4096;
+  const auto begin = reinterpret_cast<uintptr_t>(mapped.raw()), end = begin + static_cast<uintptr_t>(mapped.nbytes());
+  const uintptr_t first = (begin + kPage - 1) / kPage * kPage, last = end / kPage * kPage;
+  if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+}
+
 }  // namespace weir

@@ -34,4 +34,7 @@ struct MappedFile {
 // Throws Error: kNotFound when it cannot be opened, kInvalidArgument when it is empty or not a regular file.
 MappedFile map_file(const std::string& path);
 
+// Lets the memory go that holds a mapped tensor's bytes. Whole pages inside it only; they are clean, so this drops memory, not data.
+void release_pages(const Tensor& mapped);
+
 }  // namespace weir
