@@ -157,9 +157,6 @@ std::vector<Row> feature_rows() {
         .help = "Speculative decoding. Not built yet (issue 5): answers are the same, decoding is not sped up.",
         .aliases = {"-sc"}},
        review_speculation},
-      {boolean("enable-prefix-caching", "Reuse of computed prefixes. Not built yet (issue 4): every prompt is computed in full."),
-       when_on("enable-prefix-caching",
-               warn("--enable-prefix-caching: prefix caching is not built yet (issue 4); every prompt is computed in full"))},
       {{.name = "kv-cache-dtype",
         .group = kAccepted,
         .help = "Type of K and V; chosen with --dtype.",
@@ -191,7 +188,8 @@ std::vector<Row> harmless_rows() {
       {{.name = "additional-config", .type = FlagType::kJson, .group = kAccepted, .help = "Switches of vllm-ascend."},
        review_additional_config},
       {boolean("async-scheduling", "Planning beside the device."),
-       when_on("async-scheduling", note("--async-scheduling: on a CPU, planning a step takes microseconds and is not overlapped"))},
+       when_on("async-scheduling", note("--async-scheduling: on a CPU, outputs are handed out while the next step runs; planning takes "
+                                        "microseconds (weir:engine_gap_seconds_total)"))},
       {boolean("enable-chunked-prefill", "Always on."),
        [](const Flags& flags) -> Remark {
          return flags.boolean("enable-chunked-prefill")

@@ -7,7 +7,6 @@
 #include <optional>
 #include <string>
 #include <thread>
-#include <unordered_map>
 #include <unordered_set>
 #include <utility>
 #include <variant>
@@ -18,6 +17,7 @@
 #include "weir/base/log.h"
 #include "weir/cache/cache_manager.h"
 #include "weir/engine/activity_log.h"
+#include "weir/engine/courier.h"
 #include "weir/engine/policy.h"
 #include "weir/engine/scheduler.h"
 
@@ -64,7 +64,7 @@ struct Engine::Impl {
   std::unique_ptr<Executor> executor;
   CacheManager cache;
   Scheduler scheduler;  // borrows cache
-  std::unordered_map<RequestId, OnOutput> listeners;
+  Courier courier;
   EngineStatus now;
   ActivityLog activity;
 
@@ -104,6 +104,11 @@ void Engine::submit(Request request, OnOutput on_output) {
 void Engine::abort(RequestId id) {
   const std::lock_guard lock(impl_->mu);
   if (impl_->live.contains(id)) impl_->inbox.push({Abort{id}, {}});
+}
+
+void Engine::reset_prefix_cache() {
+  const std::lock_guard lock(impl_->mu);
+  if (!impl_->closed) impl_->inbox.push({ResetPrefixCache{}, {}});
 }
 
 EngineStatus Engine::status() const {
@@ -159,11 +164,13 @@ void Engine::Impl::step() {
 
 void Engine::Impl::apply_inbox() {
   std::vector<RequestOutput> aborted;
+  bool forgotten = false;
   for (Message& message : inbox.drain()) {
-    if (const Add* add = std::get_if<Add>(&message.command)) listeners.emplace(add->request.id, std::move(message.on_output));
+    forgotten |= std::holds_alternative<ResetPrefixCache>(message.command);
+    if (const Add* add = std::get_if<Add>(&message.command)) courier.add(add->request.id, std::move(message.on_output));
     if (auto output = scheduler.apply(std::move(message.command))) aborted.push_back(std::move(*output));
   }
-  if (!aborted.empty()) publish(std::move(aborted));
+  if (forgotten || !aborted.empty()) publish(std::move(aborted));
 }
 
 // The ranks execute the plan. Whatever goes wrong there ends the requests of this plan, not the engine, unless ranks are lost.
@@ -194,10 +201,14 @@ std::vector<RequestOutput> Engine::Impl::run_plan(const StepPlan& plan) {
 void Engine::Impl::publish(std::vector<RequestOutput> outputs) {
   now.num_running = scheduler.num_running();
   now.pages_used = cache.pages_used();
+  now.pages_cached = cache.pages_cached();
   now.slots_used = cache.slots_used();
+  now.slots_cached = cache.slots_cached();
   now.prompt_tokens = scheduler.counters().prompt_tokens;
   now.generation_tokens = scheduler.counters().generation_tokens;
   now.preemptions = scheduler.counters().preemptions;
+  now.prefix_queries = scheduler.counters().prefix_queries;
+  now.prefix_hits = scheduler.counters().prefix_hits;
   now.num_waiting = scheduler.num_waiting();
   {
     const std::lock_guard lock(mu);
@@ -206,17 +217,7 @@ void Engine::Impl::publish(std::vector<RequestOutput> outputs) {
       if (output.finish) live.erase(output.id);
     }
   }
-  for (RequestOutput& output : outputs) {
-    const auto listener = listeners.find(output.id);
-    WEIR_CHECK(listener != listeners.end(), "request ", index(output.id), " has no listener");
-    if (!output.finish) {
-      listener->second(std::move(output));
-      continue;
-    }
-    const OnOutput last = std::move(listener->second);
-    listeners.erase(listener);
-    last(std::move(output));
-  }
+  courier.deliver(std::move(outputs));
 }
 
 void Engine::Impl::close() {
