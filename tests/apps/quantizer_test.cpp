@@ -26,7 +26,7 @@ const std::string kRoot = WEIR_SOURCE_DIR;
 const std::string kTiny = kRoot + "/models/weir-tiny";
 
 QuantizeReport quantize(QuantizeOptions options) {
-  options.threads = 2;
+  options.threads = 1;
   return quantize_checkpoint(options, {}, {});
 }
 std::string error_of(const QuantizeOptions& options) {
@@ -63,8 +63,7 @@ TEST(Quantizer, WritesTheBytesOfTheReferenceExport) {
     for (const Checkpoint::Entry& entry : got.entries()) EXPECT_NE(want.find(entry.name), nullptr) << entry.name;
     Json mine = read_json_file(out + "/quant_model_description.json");
     const Json theirs = read_json_file(golden_dir(reference) + "/quant_model_description.json");
-    for (const auto& [key, value] : theirs.items())
-      EXPECT_TRUE(is_vision(key) || mine[key] == value) << key;
+    for (const auto& [key, value] : theirs.items()) EXPECT_TRUE(is_vision(key) || mine[key] == value) << key;
     EXPECT_EQ(inspect_model(out).obstacle, "");
   }
 }
@@ -93,7 +92,7 @@ TEST(Quantizer, TheModelAnswersLikeTheFloatOne) {
   const TempDir dir;
   quantize({.source = kTiny, .destination = dir.file("default")});
   quantize({.source = kTiny, .destination = dir.file("all"), .format = QuantizedFormat::kCompressedTensors, .recipe = Recipe::kAll});
-  GoldenModel plain(kTiny, DType::kBF16), by_default(dir.file("default"), DType::kBF16), all(dir.file("all"), DType::kBF16);
+  GoldenModel plain(kTiny, DType::kBF16, 1), by_default(dir.file("default"), DType::kBF16, 1), all(dir.file("all"), DType::kBF16, 1);
   const auto tokenizer = Tokenizer::load(kTiny);
   int same = 0, same_all = 0, total = 0;
   for (const char* question :
