@@ -71,10 +71,13 @@ TEST(Inspection, ShowsTheTypesOfAQuantisedExportAndWhatTheySave) {
   EXPECT_EQ(model.quant_method, "ascend");
   EXPECT_EQ(model.obstacle, "");
   ASSERT_EQ(model.quantized.size(), 1u);
-  EXPECT_EQ(model.quantized.at("W8A8_DYNAMIC").at("model.language_model.layers.*.self_attn.q_proj"), 1);
+  const Inspection::Quantized q = model.quantized.at("W8A8_DYNAMIC").at("model.language_model.layers.*.self_attn.q_proj");
+  EXPECT_EQ(q.count, 1);
+  EXPECT_EQ(q.layers, (std::set<int64_t>{3}));
   EXPECT_GT(model.bf16.int8_saving, 0);
   EXPECT_EQ(model.bf16.weights, plain.bf16.weights - model.bf16.int8_saving);
-  EXPECT_THAT(to_text(model), AllOf(HasSubstr("layers.*.self_attn.q_proj"), HasSubstr("saved by int8")));
+  EXPECT_THAT(to_text(model),
+              AllOf(HasSubstr("layers.*.self_attn.q_proj  (layer 3)"), HasSubstr("(all layers)"), HasSubstr("saved by int8")));
   EXPECT_EQ(to_json(model)["memory"]["bfloat16"]["int8_saving_bytes"], model.bf16.int8_saving);
 }
 

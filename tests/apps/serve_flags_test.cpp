@@ -153,6 +153,13 @@ TEST(ServeFlags, SwitchesThatAreOffSayNothing) {
               IsEmpty());
 }
 
+TEST(ServeFlags, TheQuantizationFlagIsACheckThatTheLoaderMakes) {
+  EXPECT_EQ(options({"--quantization", "ascend"}).engine.quantization, "ascend");
+  EXPECT_EQ(options({"-q", "compressed-tensors"}).engine.quantization, "compressed-tensors");
+  EXPECT_EQ(options({}).engine.quantization, std::nullopt);
+  EXPECT_THROW(parse({kModel, "--quantization", "gptq"}), UsageError);
+}
+
 TEST(ServeFlags, SpeculationIsCheckedAlthoughNothingIsDrafted) {
   EXPECT_THAT(remarks(parse({"--speculative-config", R"({"num_speculative_tokens": "three"})"}), CompatVerdict::kRefuse),
               ElementsAre(HasSubstr("\"three\"")));

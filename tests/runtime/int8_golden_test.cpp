@@ -58,7 +58,7 @@ TEST_P(Int8Golden, GreedyTokensAreThoseOfTheReference) {
 
 TEST_P(Int8Golden, ChunkingAndBatchingDoNotChangeABit) {
   for (const DType compute : {DType::kF32, DType::kBF16}) {
-    GoldenModel model(dir(), compute);
+    GoldenModel model(dir(), compute, /*threads=*/1);
     const std::vector<Token> ids = prompt(1), other = prompt(0);
     const auto whole = model.prefill(0, ids, 0);
     for (const int32_t chunk : {1, 7, 65}) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 #include <set>
 
 #include "weir/base/error.h"
@@ -51,18 +52,24 @@ void read_quantization(const Checkpoint& checkpoint, Inspection& out) {
                      : quantization.method() == Method::kAscend ? "quant_model_description.json"
                                                                 : "quantization_config";
   constexpr std::string_view kWeight = ".weight";
-  const auto module = [&](const std::string& name) {
-    return with_stars(name.ends_with(kWeight) ? std::string_view(name).substr(0, name.size() - kWeight.size()) : std::string_view(name));
+  const auto add = [&](const std::string& type, std::string_view name) {
+    if (name.ends_with(kWeight)) name.remove_suffix(kWeight.size());
+    Inspection::Quantized& found = out.quantized[type][with_stars(name)];
+    ++found.count;
+    constexpr std::string_view kLayers = "model.language_model.layers.";
+    int64_t layer = 0;
+    if (name.starts_with(kLayers) && std::from_chars(name.data() + kLayers.size(), name.data() + name.size(), layer).ec == std::errc())
+      found.layers.insert(layer);
   };
   if (quantization.method() == Method::kAscend) {
     for (const auto& [name, type] : quantization.types())
-      if (name.ends_with(kWeight)) ++out.quantized[type][module(name)];
+      if (name.ends_with(kWeight)) add(type, name);
     return;
   }
   // Without a list, the narrow types in the files tell which matrices are quantised.
   for (const Checkpoint::Entry& entry : checkpoint.entries())
     if (entry.tensor.rank() >= 2 && element_size(entry.tensor.dtype()) == 1 && !is_scale(entry.name))
-      ++out.quantized[name(entry.tensor.dtype())][module(entry.name)];
+      add(name(entry.tensor.dtype()), entry.name);
 }
 
 // Why weir cannot serve what is stored like this; empty: it can.

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -33,7 +34,11 @@ struct Inspection {
   std::string quantization;  // "none", or who says so: "quant_model_description.json", "quantization_config"
   std::string quant_method;  // "ascend", "compressed-tensors", …; empty: none
   // Type -> module with numbers as "*" -> tensors, for all types but FLOAT.
-  std::map<std::string, std::map<std::string, int64_t>> quantized;
+  struct Quantized {
+    int64_t count = 0;
+    std::set<int64_t> layers;  // of the main stack
+  };
+  std::map<std::string, std::map<std::string, Quantized>> quantized;
 
   // Bytes to serve in BF16 and in float32.
   struct Memory {

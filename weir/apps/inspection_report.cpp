@@ -103,11 +103,27 @@ void describe_model(const Inspection& model, Lines& out) {
   out.row("vision", model.vision.tensors == 0 ? "none" : "tower present");
 }
 
+// "  (layers 3, 7, 11-13)"
+std::string layers_of(const std::set<int64_t>& layers, size_t all) {
+  if (layers.empty()) return "";
+  if (layers.size() == all) return "  (all layers)";
+  std::string text;
+  for (auto it = layers.begin(); it != layers.end();) {
+    const int64_t first = *it;
+    int64_t last = first;
+    for (++it; it != layers.end() && *it == last + 1; ++it) ++last;
+    text += concat(text.empty() ? "" : ", ", first, last > first ? concat("-", last) : "");
+  }
+  return concat(layers.size() == 1 ? "  (layer " : "  (layers ", text, ")");
+}
+
 void describe_quantization(const Inspection& model, Lines& out) {
   out.heading("Quantisation");
   out.row("described by", model.quant_method.empty() ? model.quantization : model.quantization + ": " + model.quant_method);
   for (const auto& [type, modules] : model.quantized)
-    for (const auto& [module, count] : modules) out.row(type, concat(module, count > 1 ? concat("  x ", count) : ""));
+    for (const auto& [module, found] : modules)
+      out.row(type,
+              concat(module, found.count > 1 ? concat("  x ", found.count) : "", layers_of(found.layers, model.config.layers.size())));
 }
 
 }  // namespace
@@ -150,7 +166,8 @@ Json to_json(const Inspection& model) {
   out["bytes"] = model.bytes_on_disk;
   out["quantization"] = {{"described_by", model.quantization}, {"method", model.quant_method}, {"quantized", Json::object()}};
   for (const auto& [type, modules] : model.quantized)
-    for (const auto& [module, count] : modules) out["quantization"]["quantized"][type][module] = count;
+    for (const auto& [module, found] : modules)
+      out["quantization"]["quantized"][type][module] = {{"count", found.count}, {"layers", found.layers}};
   out["memory"] = {{"bfloat16", memory_json(model.bf16)}, {"float32", memory_json(model.f32)}};
   out["servable"] = model.obstacle.empty();
   if (!model.obstacle.empty()) out["obstacle"] = model.obstacle;
