@@ -1,6 +1,7 @@
 // One model in this process, without HTTP: load time, prefill and decode, each beside the ceiling of the machine measured in the same
 // round.
-//   bench_model MODEL_DIR [--threads N] [--rounds N]
+//   bench_model MODEL_DIR [--threads N] [--rounds N] [--beside MODEL_DIR]
+// --beside: instead of ceilings, how much faster the other model is, step by step in turns (an int8 checkpoint beside its BF16 source).
 // The rates are medians over rounds; ceiling and model take turns, because the machine's own speed moves from minute to minute.
 #include <algorithm>
 #include <atomic>
@@ -100,19 +101,52 @@ double bytes_per_token(const ModelConfig& config) {
   return static_cast<double>(packed_weight_bytes(active, DType::kBF16) - 2 * config.vocab_size * config.hidden);
 }
 
+// Ratios of medians: every step of one model is followed by the same step of the other, so both see the same machine.
+int compare(ModelRunner& first, ModelRunner& second, int rounds) {
+  std::printf("%-18s %12s %12s %8s\n", "", "first, ms", "second, ms", "ratio");
+  const auto report = [](const char* what, const std::vector<double>& a, const std::vector<double>& b) {
+    std::printf("%-18s %12.2f %12.2f %8.2f\n", what, 1e3 * median(a), 1e3 * median(b), median(a) / median(b));
+  };
+  std::vector<double> a, b;
+  for (int round = 0; round < rounds; ++round) {
+    a.push_back(seconds_of(first, {row(0, 0, 512)}));
+    b.push_back(seconds_of(second, {row(0, 0, 512)}));
+  }
+  report("prefill of 512", a, b);
+  for (const auto& [batch, what] :
+       {std::pair<int32_t, const char*>{1, "decode, batch 1"}, {8, "decode, batch 8"}, {32, "decode, batch 32"}}) {
+    a.clear();
+    b.clear();
+    std::vector<SeqStep> prompts;
+    for (int32_t s = 0; s < batch; ++s) prompts.push_back(row(s, 0, 32));
+    seconds_of(first, prompts);
+    seconds_of(second, prompts);
+    for (int32_t at = 32; at < 32 + 8 * rounds; ++at) {
+      std::vector<SeqStep> rows;
+      for (int32_t s = 0; s < batch; ++s) rows.push_back(row(s, at, 1));
+      a.push_back(seconds_of(first, rows));
+      b.push_back(seconds_of(second, std::move(rows)));
+    }
+    report(what, a, b);
+  }
+  return 0;
+}
+
 int run(int argc, char** argv) {
-  std::string dir;
+  std::string dir, beside;
   int threads = num_physical_cores(), rounds = 5;
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--threads") == 0 && i + 1 < argc)
       threads = std::atoi(argv[++i]);
     else if (std::strcmp(argv[i], "--rounds") == 0 && i + 1 < argc)
-      rounds = std::max(1, std::atoi(argv[++i]));
+      rounds = std::clamp(std::atoi(argv[++i]), 1, 50);
+    else if (std::strcmp(argv[i], "--beside") == 0 && i + 1 < argc)
+      beside = argv[++i];
     else
       dir = argv[i];
   }
   if (dir.empty()) {
-    std::fprintf(stderr, "usage: bench_model MODEL_DIR [--threads N] [--rounds N]\n");
+    std::fprintf(stderr, "usage: bench_model MODEL_DIR [--threads N] [--rounds N] [--beside MODEL_DIR]\n");
     return 2;
   }
   double begin = now();
@@ -122,6 +156,11 @@ int run(int argc, char** argv) {
   seconds_of(*runner, {row(0, 0, 8)});
   std::printf("%s, %d threads\nload %.2f s, first token %.2f s later\n", dir.c_str(), threads, loaded, now() - begin);
 
+  if (!beside.empty()) {
+    const std::unique_ptr<ModelRunner> other = load(beside, threads);
+    seconds_of(*other, {row(0, 0, 8)});
+    return compare(*runner, *other, rounds);
+  }
   const ModelConfig& config = runner->model().config();
   const double active_bytes = bytes_per_token(config);
   Machine machine(threads);
