@@ -24,7 +24,7 @@ bool is_stop(Token token, const SamplingParams& params, const EngineConfig& conf
 Token draw(uint64_t prefix, const Sampling& sample, const EngineConfig& config) {
   if (sample.params->temperature > 0) prefix = mix(mix(prefix, sample.seed), static_cast<uint64_t>(sample.output_index));
   auto token = static_cast<Token>(mix(prefix, 7) % kFakeVocab);
-  while (!sample.may_stop && is_stop(token, *sample.params, config)) token = (token + 1) % kFakeVocab;
+  while (sample.output_index < sample.params->min_tokens && is_stop(token, *sample.params, config)) token = (token + 1) % kFakeVocab;
   return token;
 }
 
@@ -56,11 +56,10 @@ Expected expected_answer(const Request& request, const EngineConfig& config) {
   const auto length = static_cast<int32_t>(request.prompt.size());
   for (int32_t i = 0; i < params.max_tokens && length + i < config.scheduler.max_model_len; ++i) {
     sample.output_index = i;
-    sample.may_stop = i >= params.min_tokens;
     const Token token = draw(prefix, sample, config);
     if (params.logprobs) out.logprobs.push_back(logprobs_of(prefix, token, *params.logprobs));
     out.tokens.push_back(token);
-    if (sample.may_stop && is_stop(token, params, config)) {
+    if (i >= params.min_tokens && is_stop(token, params, config)) {
       out.reason = FinishReason::kStop;
       break;
     }
@@ -139,7 +138,6 @@ RowResult FakeExecutor::run_row(const SeqStep& row) {
   if (!row.sample) return result;
   const Sampling& sample = *row.sample;
   WEIR_CHECK(sample.output_index == static_cast<int32_t>(prefix.size()) - sample.prompt_tokens, "output index of ", index(row.seq));
-  WEIR_CHECK(sample.may_stop == (sample.output_index >= sample.params->min_tokens), "min_tokens of ", index(row.seq));
   WEIR_CHECK(sample.history == (needs_history(*sample.params) ? prefix : std::vector<Token>{}), "history of ", index(row.seq));
   const Token token = draw(digest, sample, config_);
   result.tokens = {token};

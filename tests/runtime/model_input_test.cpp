@@ -23,17 +23,12 @@ std::vector<int32_t> list(const Tensor& t) { return {t.data<int32_t>(), t.data<i
 TEST(ModelInput, LaysRowsOneAfterAnother) {
   StepPlan plan;
   plan.rows = {row(0, {5, 6, 7}), row(20, {9})};
-  plan.rows[0].prompt_logprobs = 0;
-  plan.rows[0].prompt_next = {6, 7};
-  plan.rows[1].sample = Sampling{};
   const ModelInput in = build_input(plan, 8, 4, 100);
   EXPECT_EQ(list(in.ids), (std::vector<int32_t>{5, 6, 7, 9}));
   EXPECT_EQ(list(in.positions), (std::vector<int32_t>{0, 1, 2, 20, 0, 1, 2, 20, 0, 1, 2, 20}));
   EXPECT_EQ(list(in.rows.row_starts), (std::vector<int32_t>{0, 3, 4}));
   EXPECT_EQ(list(in.rows.state_read), (std::vector<int32_t>{-1, 1}));
   EXPECT_EQ(list(in.rows.page_table), (std::vector<int32_t>{0, 0, 0, 1}));
-  EXPECT_EQ(list(in.sample_at), (std::vector<int32_t>{0, 1, 3}));
-  EXPECT_EQ(in.logits_begin, (std::vector<int32_t>{0, 2, 3}));
 }
 
 TEST(ModelInput, AnEmptyPlanIsAnEmptyInput) {
@@ -60,6 +55,11 @@ TEST(ModelInput, RefusesAPlanThatContradictsItself) {
   refused([](SeqStep& r) { r.snapshots = {{.position = 20, .slot = SlotId(0)}}; });
   refused([](SeqStep& r) { r.snapshots = {{.position = 23, .slot = SlotId(0)}}; });
   refused([](SeqStep& r) { r.start = -1; });
+  refused([](SeqStep& r) { r.num_drafts = 1; });                     // nothing would verify it
+  refused([](SeqStep& r) { r.sample = Sampling{}, r.num_drafts = 2; });   // no token of its own
+  refused([](SeqStep& r) { r.want_drafts = 1; });
+  refused([](SeqStep& r) { r.next = 100; });
+  refused([](SeqStep& r) { r.prompt_next = {-1}; });
 }
 
 }  // namespace

@@ -20,7 +20,6 @@ struct Sampling {
   int32_t output_index = 0;           // how many tokens this request has generated before this one
   int32_t prompt_tokens = 0;          // length of the prompt inside `history`
   std::vector<Token> history;         // prompt and output, only when a penalty or a bad word needs it
-  bool may_stop = true;               // false while output_index < min_tokens: stop ids are masked
 };
 
 // Store the delta-net state after `position` tokens into `slot`. Positions are multiples of 64 inside the row, or its end.
@@ -40,6 +39,8 @@ struct SeqStep {
   std::vector<SlotId> state_write;    // [0]: state after the row; with drafts [j]: after tokens.size() - num_drafts + j tokens
   std::vector<Snapshot> snapshots;
   std::optional<Sampling> sample;     // nullopt: an unfinished prompt chunk
+  int32_t want_drafts = 0;            // guess this many tokens after the sampled one, as far as `pages` reach
+  std::optional<Token> next;          // of an unfinished chunk: the prompt token that follows it (the draft head reads it)
   std::optional<int32_t> prompt_logprobs;  // k: report the log-probability of each next prompt token of this chunk, with k alternatives
   std::vector<Token> prompt_next;     // with prompt_logprobs: the prompt token after each row token (the last row of the prompt has none)
 };
@@ -52,6 +53,7 @@ struct StepPlan {
 struct RowResult {
   SeqId seq{};
   std::vector<Token> tokens;                       // accepted drafts and the sampled token; empty when nothing was sampled
+  std::vector<Token> drafts;                       // guesses for the tokens that follow, at most want_drafts
   std::vector<PositionLogprobs> logprobs;          // parallel to tokens when asked for
   std::vector<PositionLogprobs> prompt_logprobs;   // parallel to prompt_next when asked for
   std::string error;                               // not empty: this row failed, the others did not

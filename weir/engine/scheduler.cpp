@@ -148,7 +148,6 @@ SeqStep Scheduler::make_row(const Sequence& seq, int32_t num_tokens) const {
     sample.output_index = seq.num_output();
     sample.prompt_tokens = seq.num_prompt;
     if (needs_history(params)) sample.history = seq.tokens;
-    sample.may_stop = seq.num_output() >= params.min_tokens;
     row.sample = std::move(sample);
   }
   // The row of token i reports on prompt token i + 1.

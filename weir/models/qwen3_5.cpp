@@ -72,6 +72,23 @@ Tensor Qwen3_5::forward(Step& s, const Tensor& ids) const {
   return ops::rms_norm(s.ctx, x, norm_, config_.rms_eps);
 }
 
+Tensor MtpHead::forward(Step& s, const Tensor& embeddings, const Tensor& hidden) const {
+  const int64_t tokens = hidden.dim(0), width = hidden.dim(1);
+  const Tensor e = ops::rms_norm(s.ctx, embeddings, embedding_norm, layer.eps), h = ops::rms_norm(s.ctx, hidden, hidden_norm, layer.eps);
+  const Tensor both = s.ctx.arena.empty(Shape{tokens, 2 * width});
+  for (int64_t t = 0; t < tokens; ++t) {
+    std::copy_n(e.data<float>() + t * e.row_stride(), width, both.data<float>() + t * 2 * width);
+    std::copy_n(h.data<float>() + t * h.row_stride(), width, both.data<float>() + t * 2 * width + width);
+  }
+  Tensor x = ops::linear(s.ctx, both, fc);
+  layer.forward(s, x);
+  return ops::rms_norm(s.ctx, x, norm, layer.eps);
+}
+
+Tensor Qwen3_5::draft(Step& s, const Tensor& next_ids, const Tensor& hidden) const {
+  return mtp_->forward(s, ops::embedding(s.ctx, embed_tokens_, next_ids), hidden);
+}
+
 Tensor Qwen3_5::logits(Step& s, const Tensor& hidden) const { return ops::linear(s.ctx, hidden, lm_head_); }
 
 // ---- weights
@@ -118,9 +135,22 @@ FeedForward load_feed_forward(Loader& load, const std::string& p, const ModelCon
   return out;
 }
 
+MtpHead load_mtp(Loader& load, const ModelConfig& c) {
+  const std::string p = "mtp.layers.0.";
+  return {.embedding_norm = load.vector("mtp.pre_fc_norm_embedding.weight", c.hidden, 1.0f),
+          .hidden_norm = load.vector("mtp.pre_fc_norm_hidden.weight", c.hidden, 1.0f),
+          .norm = load.vector("mtp.norm.weight", c.hidden, 1.0f),
+          .fc = load.matrix({{"mtp.fc.weight", c.hidden}}, 2 * c.hidden),
+          .layer = {.input_norm = load.vector(p + "input_layernorm.weight", c.hidden, 1.0f),
+                    .post_norm = load.vector(p + "post_attention_layernorm.weight", c.hidden, 1.0f),
+                    .mixer = load_attention(load, p + "self_attn.", c, static_cast<size_t>(c.count(LayerKind::kAttention))),
+                    .feed_forward = load_feed_forward(load, p + "mlp.", c),
+                    .eps = c.rms_eps}};
+}
+
 }  // namespace
 
-Qwen3_5::Qwen3_5(const ModelConfig& config, Loader& load) : config_(config) {
+Qwen3_5::Qwen3_5(const ModelConfig& config, Loader& load, bool with_mtp) : config_(config) {
   const ModelConfig& c = config_;
   embed_tokens_ = load.table(kText + "embed_tokens.weight", c.vocab_size, c.hidden);
   size_t attention = 0, delta = 0;
@@ -143,6 +173,8 @@ Qwen3_5::Qwen3_5(const ModelConfig& config, Loader& load) : config_(config) {
   } else {
     lm_head_ = load.matrix({{"lm_head.weight", c.vocab_size}}, c.hidden);
   }
+
+  if (with_mtp) mtp_ = load_mtp(load, c);
 
   // Frequencies in float32 as the reference has them: theta^(-2i / rotated elements).
   inv_freq_ = Tensor::zeros(Shape{c.rotary_pairs}, DType::kF32);
@@ -167,12 +199,13 @@ CacheTensors Qwen3_5::make_cache(int64_t pages, int64_t slots, DType kv_type) co
       cache.conv.push_back(ops::make_conv_pool(slots, shape.channels(), c.conv_kernel));
     }
   }
+  if (has_mtp()) cache.kv.push_back(ops::make_kv_pool(pages, c.kv_heads, c.head_dim, kv_type));
   return cache;
 }
 
 // ---- sizes
 
-int64_t packed_weight_bytes(const ModelConfig& c, DType compute) {
+int64_t packed_weight_bytes(const ModelConfig& c, DType compute, bool with_mtp) {
   const ops::DeltaShape shape{c.k_heads, c.v_heads, c.k_dim, c.v_dim};
   const auto packed = [&](int64_t n, int64_t k) { return ops::PackedMatrix::packed_bytes(n, k, compute); };
   const int64_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim, value = c.v_heads * c.v_dim;
@@ -182,7 +215,8 @@ int64_t packed_weight_bytes(const ModelConfig& c, DType compute) {
   const int64_t feed_forward = c.moe() ? packed(c.num_experts + 1, c.hidden) + c.num_experts * network(c.expert_intermediate) + network(c.shared_intermediate)
                                        : network(c.dense_intermediate);
   return c.vocab_size * c.hidden * element_size(compute) + packed(c.vocab_size, c.hidden) + c.count(LayerKind::kAttention) * attention +
-         c.count(LayerKind::kDeltaNet) * delta + static_cast<int64_t>(c.layers.size()) * (feed_forward + 8 * c.hidden);
+         c.count(LayerKind::kDeltaNet) * delta + static_cast<int64_t>(c.layers.size()) * (feed_forward + 8 * c.hidden) +
+         (with_mtp ? packed(c.hidden, 2 * c.hidden) + attention + feed_forward : 0);
 }
 
 int64_t activation_bytes(const ModelConfig& c, int64_t tokens, int64_t sampled, int threads) {

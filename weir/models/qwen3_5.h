@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <variant>
 #include <vector>
 
@@ -56,14 +57,30 @@ struct DecoderLayer {
   void forward(Step& s, Tensor& x) const;
 };
 
+// The multi-token-prediction head (spec section 9): one attention layer that reads, at position i, the embedding of token i + 1 and the trunk's
+// hidden state i, and predicts token i + 2. Embedding table and head are the trunk's; its keys and values have their own pool.
+struct MtpHead {
+  Tensor embedding_norm, hidden_norm, norm;   // [H]
+  ops::PackedMatrix fc;                       // [H, 2 H], embedding first
+  DecoderLayer layer;
+
+  Tensor forward(Step& s, const Tensor& embeddings, const Tensor& hidden) const;
+};
+
 class Qwen3_5 {
  public:
-  Qwen3_5(const ModelConfig& config, Loader& loader);
+  // with_mtp: also read the mtp.* tensors, which must be there.
+  Qwen3_5(const ModelConfig& config, Loader& loader, bool with_mtp = false);
 
   // ids I32 [T] -> hidden states after the last norm [T, H]. Reads and advances the caches named by the step's rows.
   Tensor forward(Step& s, const Tensor& ids) const;
   // hidden [N, H] -> logits [N, vocab_size], padding rows included.
   Tensor logits(Step& s, const Tensor& hidden) const;
+
+  // One pass of the draft head: next_ids I32 [T] is the token after each of the step's tokens, hidden [T, H] the output of forward() (or, for a later
+  // draft, of draft()). -> [T, H], whose logits() are those of the token after the next one. Requires has_mtp().
+  Tensor draft(Step& s, const Tensor& next_ids, const Tensor& hidden) const;
+  bool has_mtp() const { return mtp_.has_value(); }
 
   // The step's rotary table. positions I32 [3, T]: the (t, h, w) triple of each token.
   ops::RopeTable rope(ops::Context& ctx, const Tensor& positions) const { return ops::rope_table(ctx, positions, inv_freq_, axis_); }
@@ -77,11 +94,12 @@ class Qwen3_5 {
   std::vector<DecoderLayer> layers_;
   Tensor norm_;
   ops::PackedMatrix lm_head_;
+  std::optional<MtpHead> mtp_;
   Tensor inv_freq_, axis_;       // [rotary_pairs]
 };
 
 // Bytes of the packed weights, from the sizes alone.
-int64_t packed_weight_bytes(const ModelConfig& config, DType compute);
+int64_t packed_weight_bytes(const ModelConfig& config, DType compute, bool with_mtp = false);
 
 // Bytes of activations that one step of `tokens` tokens with `sampled` logits rows takes at most, a margin for kernel scratch included.
 int64_t activation_bytes(const ModelConfig& config, int64_t tokens, int64_t sampled, int threads);
