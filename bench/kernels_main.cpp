@@ -116,7 +116,7 @@ void fill(ThreadPool& pool, PackedMatrix& w) {
   for (int64_t row = 0; row < w.n(); row += 64) w.pack_rows(pool, row, rows.rows(0, std::min<int64_t>(64, w.n() - row)));
 }
 
-constexpr int64_t kRowCounts[] = {1, 8, 32, 128, 512};
+constexpr int64_t kRowCounts[] = {1, 2, 4, 8, 32, 128, 512};
 constexpr int64_t kWorkingSet = int64_t{384} << 20;
 
 void bench_linear(Context& ctx, Machine& machine, const Options& options, const char* name, int64_t n, int64_t k) {

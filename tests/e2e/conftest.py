@@ -15,6 +15,8 @@ def server():
 
 @pytest.fixture(autouse=True)
 def server_stays_alive(request):
+    if "server" in request.fixturenames and not request.getfixturevalue("server").alive():
+        pytest.fail("the server died in an earlier test")
     yield
     if "server" in request.fixturenames:
         running = request.getfixturevalue("server")

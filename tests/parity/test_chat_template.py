@@ -204,21 +204,27 @@ def test_conversations(name):
     assert any("error" in w for w in wants)
 
 
-def test_expressions():
-    expressions = EXPRESSIONS.split("\n")
+def expressions():
     joined = []   # a backslash at the end of a line continues it
-    for line in expressions:
+    for line in EXPRESSIONS.split("\n"):
         if joined and joined[-1].endswith("\\"):
             joined[-1] += "\n" + line
         else:
             joined.append(line)
-    wants = compare([("{{ " + e + " }}", VARIABLES) for e in joined])
-    assert len(joined) > 400 and sum("error" in w for w in wants) > 80
+    return ["{{ " + e + " }}" for e in joined]
+
+
+def statements():
+    return list(STATEMENTS)
+
+
+def test_expressions():
+    wants = compare([(e, VARIABLES) for e in expressions()])
+    assert len(wants) > 400 and sum("error" in w for w in wants) > 80
 
 
 def test_statements():
-    compare([(s, VARIABLES) for s in STATEMENTS])
-
+    compare([(s, VARIABLES) for s in statements()])
 
 
 def test_random_combinations():

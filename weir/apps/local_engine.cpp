@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <type_traits>
+#include <utility>
 
 #include "weir/apps/progress_bar.h"
 #include "weir/base/error.h"
@@ -48,8 +50,13 @@ SamplingParams default_sampling(const Json& config, int32_t vocab_size) {
   const auto number = [&](const char* name, auto& field) {
     const auto it = config.find(name);
     if (it == config.end() || it->is_null()) return;
-    if (!it->is_number()) fail(ErrorCode::kInvalidArgument, "generation_config: \"", name, "\" must be a number, got ", dump_json(*it));
-    field = it->template get<std::remove_reference_t<decltype(field)>>();
+    using Value = std::remove_reference_t<decltype(field)>;
+    bool fits = it->is_number();
+    if constexpr (std::is_integral_v<Value>) fits = it->is_number_integer() && std::in_range<Value>(it->template get<int64_t>());
+    if (!fits)
+      fail(ErrorCode::kInvalidArgument, "generation_config.json: \"", name, "\" must be ", std::is_integral_v<Value> ? "an integer" : "a number", ", got ",
+           dump_json(*it));
+    field = it->template get<Value>();
   };
   number("temperature", p.temperature);
   number("top_p", p.top_p);
@@ -60,7 +67,7 @@ SamplingParams default_sampling(const Json& config, int32_t vocab_size) {
   try {
     validate(p, vocab_size);
   } catch (const Error& error) {
-    fail(error.code, "generation_config: ", error.what());
+    fail(error.code, "generation_config.json: ", error.what());
   }
   return p;
 }
@@ -71,7 +78,7 @@ std::vector<int32_t> eos_ids(const Json& generation_config, const ModelConfig& m
   std::vector<int32_t> ids;
   for (const Json& id : it->is_array() ? *it : Json::array({*it})) {
     if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= model.vocab_size)
-      fail(ErrorCode::kInvalidArgument, "generation_config: \"eos_token_id\" must hold ids in [0, ", model.vocab_size - 1, "], got ", dump_json(id));
+      fail(ErrorCode::kInvalidArgument, "generation_config.json: \"eos_token_id\" must hold ids in [0, ", model.vocab_size - 1, "], got ", dump_json(id));
     ids.push_back(id.get<int32_t>());
   }
   return ids;
@@ -122,6 +129,7 @@ LocalEngine start_local_engine(const EngineOptions& options) {
     fail(ErrorCode::kInvalidArgument, options.model, "/tokenizer.json has ids up to ", out.model.tokenizer->size() - 1, ", config.json's vocab_size is ", vocab_size);
   out.model.chat_template = read_chat_template(options);
   out.model.default_sampling = default_sampling(generation_config, vocab_size);
+  const std::vector<int32_t> eos = eos_ids(generation_config, config);
   out.model.vocab_size = vocab_size;
   out.model.model_type = config.model_type;
   const Checkpoint checkpoint = Checkpoint::open(options.model);
@@ -145,7 +153,6 @@ LocalEngine start_local_engine(const EngineOptions& options) {
   out.model.max_model_len = plan.max_model_len;
 
   auto model = load_weights(config, checkpoint, compute, options);
-  const std::vector<int32_t> eos = eos_ids(generation_config, config);
   // Reserved address space, touched only as far as steps need it: twice the estimate costs nothing and an aborting server would.
   auto runner = std::make_unique<ModelRunner>(std::move(model), std::make_unique<ThreadPool>(threads),
                                               RunnerConfig{.cache = {.num_pages = plan.num_pages, .num_slots = plan.num_slots},

@@ -13,30 +13,44 @@
 namespace weir {
 namespace {
 
-// Long enough to bridge the gap between two operators of a step, short enough to cost nothing when the server is idle.
-constexpr int kSpins = 20'000;
+// Between jobs: long enough to bridge the gap between two operators of a step, short enough to cost nothing when the server is idle.
+constexpr int kIdleSpins = 20'000;
+// Within a job: a thread that is this late (some 20 µs) has probably lost its core to another program, which should then get ours too.
+constexpr int kLateSpins = 2'000;
 
-// One logical CPU of each physical core that this process may run on.
-std::vector<int> allowed_cores() {
-  std::vector<int> cpus;
+struct Machine {
+  cpu_set_t allowed;          // the affinity the process started with
+  std::vector<int> cores;     // one logical CPU of each physical core in it
+};
+
+Machine look_at_machine() {
+  Machine machine;
+  CPU_ZERO(&machine.allowed);
+  const bool known = sched_getaffinity(0, sizeof(machine.allowed), &machine.allowed) == 0;
   hwloc_topology_t topology = nullptr;
   if (hwloc_topology_init(&topology) == 0) {
     if (hwloc_topology_load(topology) == 0) {
       hwloc_obj_t core = nullptr;
       while ((core = hwloc_get_next_obj_by_type(topology, HWLOC_OBJ_CORE, core)) != nullptr) {
-        if (const int cpu = hwloc_bitmap_first(core->cpuset); cpu >= 0) cpus.push_back(cpu);
+        // The first CPU of the core that may be used: the cpuset may hold only its second hardware thread.
+        for (int cpu = hwloc_bitmap_first(core->cpuset); cpu >= 0; cpu = hwloc_bitmap_next(core->cpuset, cpu)) {
+          if (known && (cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, &machine.allowed))) continue;
+          machine.cores.push_back(cpu);
+          break;
+        }
       }
     }
     hwloc_topology_destroy(topology);
   }
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) {
-    std::erase_if(cpus, [&](int cpu) { return cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, &set); });
-    for (int cpu = 0; cpus.empty() && cpu < CPU_SETSIZE; ++cpu)
-      if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
-  }
-  return cpus;
+  for (int cpu = 0; known && machine.cores.empty() && cpu < CPU_SETSIZE; ++cpu)
+    if (CPU_ISSET(cpu, &machine.allowed)) machine.cores.push_back(cpu);
+  return machine;
+}
+
+// Looked at once: a thread that a pool has pinned would see only its own core.
+const Machine& machine() {
+  static const Machine seen = look_at_machine();
+  return seen;
 }
 
 void pin_to(int cpu) {
@@ -48,10 +62,11 @@ void pin_to(int cpu) {
 
 }  // namespace
 
-int num_physical_cores() { return std::max(1, static_cast<int>(allowed_cores().size())); }
+int num_physical_cores() { return std::max(1, static_cast<int>(machine().cores.size())); }
 
 struct ThreadPool::State {
   int size = 1;
+  int idle_spins = kIdleSpins, late_spins = kLateSpins;
   std::vector<int> cores;                      // cores[i]: where thread i is pinned; empty: not pinned
   std::vector<std::thread> threads;            // members 1 … size-1
   const FunctionRef<void(int)>* body = nullptr;  // published by epoch
@@ -63,13 +78,25 @@ struct ThreadPool::State {
   bool caller_pinned = false;
   std::atomic<int64_t> next_item{0};
 
+  void spin_or_yield(int& spins) const {
+    if (++spins < late_spins) {
+      _mm_pause();
+    } else {
+      std::this_thread::yield();
+    }
+  }
+
   void member(int index) {
-    if (!cores.empty()) pin_to(cores[static_cast<size_t>(index) % cores.size()]);
+    if (cores.empty()) {
+      pthread_setaffinity_np(pthread_self(), sizeof(cpu_set_t), &machine().allowed);  // the creator may itself be pinned
+    } else {
+      pin_to(cores[static_cast<size_t>(index)]);
+    }
     uint32_t seen = 0;
     for (;;) {
       int spins = 0;
       while (epoch.load(std::memory_order_acquire) == seen) {
-        if (++spins < kSpins) {
+        if (++spins < idle_spins) {
           _mm_pause();
         } else {
           epoch.wait(seen, std::memory_order_acquire);
@@ -84,10 +111,13 @@ struct ThreadPool::State {
 };
 
 ThreadPool::ThreadPool(int num_threads, bool pin) : state_(std::make_unique<State>()) {
-  const std::vector<int> cores = allowed_cores();
-  state_->size = num_threads > 0 ? num_threads : std::max(1, static_cast<int>(cores.size()));
-  // More threads than cores would be pinned on top of each other and spin: leave them to the kernel.
-  if (pin && state_->size <= static_cast<int>(cores.size())) state_->cores = cores;
+  const std::vector<int>& cores = machine().cores;
+  state_->size = num_threads > 0 ? num_threads : num_physical_cores();
+  if (state_->size > static_cast<int>(cores.size())) {
+    state_->idle_spins = state_->late_spins = 1;   // somebody else of the team waits for the core that would spin
+  } else if (pin) {
+    state_->cores = cores;
+  }
   for (int i = 1; i < state_->size; ++i) state_->threads.emplace_back([state = state_.get(), i] { state->member(i); });
 }
 
@@ -113,11 +143,7 @@ void ThreadPool::run(FunctionRef<void(int)> body) {
   s.epoch.notify_all();
   body(0);
   for (int spins = 0; s.pending.load(std::memory_order_acquire) != 0;) {
-    if (++spins < kSpins) {
-      _mm_pause();
-    } else {
-      std::this_thread::yield();  // more threads than free cores: let them run
-    }
+    s.spin_or_yield(spins);
   }
 }
 
@@ -131,11 +157,7 @@ void ThreadPool::barrier() {
     return;
   }
   for (int spins = 0; s.phase.load(std::memory_order_acquire) == phase;) {
-    if (++spins < kSpins) {
-      _mm_pause();
-    } else {
-      std::this_thread::yield();
-    }
+    s.spin_or_yield(spins);
   }
 }
 

@@ -4,11 +4,12 @@
 //   convert     x -> the weights' type, once per token
 //   gather      the panels of each expert's rows
 //   gate_up     panels -> silu(gate) · up, straight into the panels of the second product
-//   down        -> results [P, columns], a block of columns at a time so that they stay in the cache
+//   down        -> results [P, columns] of a block of columns that fits a core's own cache, and at once
 //   combine     y[t] += Σ_k weight[t, k] · result of (t, k), in the order of k
 //
-// All threads walk through the phases together with a barrier between them. Within a phase every thread owns a contiguous share of the
-// weights' tiles, cut where the estimated cost is equal.
+// All threads walk through the phases together with a barrier between them. gate_up is shared out in contiguous runs of tiles over all
+// experts, cut where the estimated cost is equal; from down on every thread owns a range of columns, so that results, which are by far
+// the most bytes at many tokens, never travel between cores.
 #include <algorithm>
 #include <span>
 
@@ -19,11 +20,11 @@ namespace {
 
 // Below this many elements one thread converts or gathers alone, faster than a barrier.
 constexpr int64_t kConvertAlone = 16 * 1024;
-// Results of the second product that are kept before they are combined.
-constexpr int64_t kResultBytes = int64_t{8} << 20;
+// Results of the second product that one thread keeps before they are combined: most of a private L2.
+constexpr int64_t kResultBytes = int64_t{768} << 10;
 // From about this many rows on, a product costs arithmetic rather than reading the weights.
 constexpr int64_t kMemoryBoundRows = 8;
-constexpr int64_t kCombineColumns = 256;
+constexpr int64_t kPrefetchTokens = 8;
 
 struct Chosen {
   const PackedMatrix* gate_up;
@@ -47,9 +48,9 @@ class Experts {
     if (rows_ == 0) return;
     const int threads = ctx_.pool.size();
     const bool convert_alone = tokens_ * dim_ <= kConvertAlone, gather_alone = rows_ * dim_ <= kConvertAlone;
-    const int64_t block = std::clamp<int64_t>(kResultBytes / static_cast<int64_t>(sizeof(float)) / rows_ / kPair * kPair, kPair,
-                                              ceil_div(dim_, kPair) * kPair);
-    results_ = take<float>(rows_ * block);
+    block_ = std::max<int64_t>(1, kResultBytes / static_cast<int64_t>(sizeof(float)) / (rows_ * kPair)) * kPair;
+    block_ = std::min(block_, ceil_div(ceil_div(dim_, kPair), threads) * kPair);
+    results_ = take<float>(threads * rows_ * block_);
     if (convert_alone) convert(0, tokens_);
     if (convert_alone && gather_alone) gather(0, num_groups_);
     ctx_.pool.run([&](int thread) {
@@ -64,13 +65,14 @@ class Experts {
         ctx_.pool.barrier();
       }
       gate_up(thread, threads);
-      for (int64_t column = 0; column < dim_; column += block) {
-        const int64_t columns = std::min(block, dim_ - column);
-        ctx_.pool.barrier();
-        down(thread, threads, column, columns, block);
-        ctx_.pool.barrier();
-        const int64_t pieces = tokens_ * ceil_div(columns, kCombineColumns);
-        combine(thread, from(pieces), to(pieces), column, columns, block);
+      ctx_.pool.barrier();
+      // Runs of pairs of tiles, unless that would idle a thread.
+      const int64_t tiles = num_tiles(dim_), unit = tiles >= int64_t{4} * threads ? 2 : 1, units = ceil_div(tiles, unit);
+      const int64_t first = from(units) * unit * kTileColumns, last = std::min(to(units) * unit * kTileColumns, dim_);
+      for (int64_t column = first; column < last; column += block_) {
+        const int64_t columns = std::min(block_, last - column);
+        down(thread, column, columns);
+        combine(thread, column, columns);
       }
     });
   }
@@ -183,6 +185,11 @@ class Experts {
     });
   }
 
+  // The expert that is multiplied after c.
+  const Chosen& following(const Chosen& c) const { return &c == &chosen_.back() ? c : *(&c + 1); }
+
+  static TilePair gate_and_up(const Chosen& c, int64_t t) { return {tile(*c.gate_up, t), tile(*c.gate_up, c.width / kTileColumns + t)}; }
+
   // Columns [16 t, 16 t + 16) of silu(gate) · up for all rows of the expert.
   void gate_up_tile(const Chosen& c, int64_t t) const {
     const ProductKernels& product = product_kernels(kernels_, type_);
@@ -193,50 +200,55 @@ class Experts {
     const uint32_t *gate_tile = tile(*c.gate_up, t), *up_tile = tile(*c.gate_up, up);
     const uint32_t* next_tile = spans ? tile(*c.gate_up, up + 1) : up_tile;
     alignas(64) float sums[kGroupRows][3 * kTileColumns];
+    const TilePair here{gate_tile, up_tile}, next = gate_and_up(t + 1 < c.tiles ? c : following(c), (t + 1) % c.tiles);
     const Groups groups(c.rows);
     for (int64_t g = 0; g < groups.count; ++g) {
+      const weir::cpu::Ahead ahead = ahead_of(groups, g, 0, groups.count, steps_, here, next);
       const uint32_t* panel = panels_ + (c.begin + groups.begin(g)) * steps_;
       const int rows = groups.size(g);
-      product.multiply(panel, gate_tile, up_tile, steps_, rows, sums[0], 3 * kTileColumns, 2 * kTileColumns, false);
-      if (spans) product.multiply(panel, next_tile, next_tile, steps_, rows, sums[0] + 2 * kTileColumns, 3 * kTileColumns, kTileColumns, false);
+      product.multiply(panel, gate_tile, up_tile, steps_, rows, sums[0], 3 * kTileColumns, 2 * kTileColumns, false, ahead);
+      if (spans) product.multiply(panel, next_tile, next_tile, steps_, rows, sums[0] + 2 * kTileColumns, 3 * kTileColumns, kTileColumns, false,
+                                  ahead);
       product.silu_mul_panel(sums[0], sums[0] + kTileColumns + skip, 3 * kTileColumns, rows, columns,
                              c.hidden + groups.begin(g) * c.hidden_steps + num_steps(t * kTileColumns, type_) * rows);
     }
   }
 
-  void down(int thread, int threads, int64_t column, int64_t columns, int64_t stride) const {
+  // results := columns [column, column + columns) of the second product, for all rows. `column` is the first of a tile.
+  void down(int thread, int64_t column, int64_t columns) const {
     const ProductKernels& product = product_kernels(kernels_, type_);
-    const auto units = [&](const Chosen&) { return ceil_div(columns, kPair); };
-    const auto cost = [](const Chosen& c) { return c.cost_rows() * c.hidden_steps; };
-    share(thread, threads, units, cost, [&](const Chosen& c, int64_t first, int64_t last) {
+    float* results = results_ + thread * rows_ * block_;
+    for (const Chosen& c : chosen_) {
       const Groups groups(c.rows);
-      for (int64_t u = first; u < last; ++u) {
-        const int64_t t = column / kTileColumns + 2 * u;
-        const int width = static_cast<int>(std::min(kPair, columns - u * kPair));
+      for (int64_t done = 0; done < columns; done += kPair) {
+        const int64_t t = (column + done) / kTileColumns;
+        const int width = static_cast<int>(std::min(kPair, columns - done));
         const uint32_t *tile0 = tile(*c.down, t), *tile1 = width > kTileColumns ? tile(*c.down, t + 1) : tile0;
+        const uint32_t* soon = done + kPair < columns ? tile(*c.down, t + 2) : tile(*following(c).down, column / kTileColumns);
+        const TilePair here{tile0, tile1}, next{soon, soon + c.hidden_steps * kTileColumns};
         for (int64_t g = 0; g < groups.count; ++g)
           product.multiply(c.hidden + groups.begin(g) * c.hidden_steps, tile0, tile1, c.hidden_steps, groups.size(g),
-                           results_ + (c.begin + groups.begin(g)) * stride + u * kPair, stride, width, false);
+                           results + (c.begin + groups.begin(g)) * block_ + done, block_, width, false, ahead_of(groups, g, 0, groups.count, c.hidden_steps, here, next));
       }
-    });
+    }
   }
 
-  // Pieces of kCombineColumns columns of one token, token after token.
-  void combine(int thread, int64_t begin, int64_t end, int64_t column, int64_t columns, int64_t stride) {
-    const int64_t pieces = ceil_div(columns, kCombineColumns);
+  void combine(int thread, int64_t column, int64_t columns) const {
+    const float* results = results_ + thread * rows_ * block_;
     const float** terms = terms_ + thread * choices_;
     float* factors = factors_ + thread * choices_;
-    for (int64_t piece = begin; piece < end; ++piece) {
-      const int64_t t = piece / pieces, offset = piece % pieces * kCombineColumns;
+    for (int64_t t = 0; t < tokens_; ++t) {
+      // A few lines of every row of y: a pattern that the hardware does not foresee.
+      const float* soon = y_.data<float>() + std::min(t + kPrefetchTokens, tokens_ - 1) * y_.row_stride() + column;
+      for (int64_t c = 0; c < std::min(columns, 4 * kPair); c += kTileColumns) __builtin_prefetch(soon + c, 1);
       int64_t count = 0;
       for (int64_t k = 0; k < choices_; ++k) {
         const int64_t row = row_of_[t * choices_ + k];
         if (row < 0) continue;
-        terms[count] = results_ + row * stride + offset;
+        terms[count] = results + row * block_;
         factors[count++] = weights_.data<float>()[t * weights_.row_stride() + k];
       }
-      kernels_.add_weighted(terms, factors, count, std::min(kCombineColumns, columns - offset),
-                            y_.data<float>() + t * y_.row_stride() + column + offset);
+      kernels_.add_weighted(terms, factors, count, columns, y_.data<float>() + t * y_.row_stride() + column);
     }
   }
 
@@ -254,7 +266,8 @@ class Experts {
   int32_t* row_of_ = nullptr;         // [T, K], -1: no expert
   uint32_t* inputs_ = nullptr;        // [T][steps]
   uint32_t* panels_ = nullptr;        // [P][steps], in panels of each expert's groups
-  float* results_ = nullptr;          // [P][block of columns]
+  int64_t block_ = 0;                 // columns of results at a time
+  float* results_ = nullptr;          // [threads][P][block]
   const float** terms_ = nullptr;     // [threads][K]
   float* factors_ = nullptr;
 };

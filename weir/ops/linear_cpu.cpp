@@ -48,9 +48,12 @@ void linear_cpu(const LinearKernels& kernels, Context& ctx, const Tensor& x, con
         const bool both = t + 1 < tile_end;
         const int columns = static_cast<int>(std::min<int64_t>(n - t * kTileColumns, both ? 2 * kTileColumns : kTileColumns));
         const uint32_t *tile0 = tile(w, t), *tile1 = both ? tile(w, t + 1) : tile0;
-        for (int64_t g = groups.count * block / blocks; g < groups.count * (block + 1) / blocks; ++g)
+        const TilePair here{tile0, tile1}, next{tile(w, t + 2), tile(w, t + 3)};
+        const int64_t g0 = groups.count * block / blocks, g1 = groups.count * (block + 1) / blocks;
+        for (int64_t g = g0; g < g1; ++g)
           product.multiply(panels + groups.begin(g) * steps, tile0, tile1, steps, groups.size(g),
-                           y.data<float>() + groups.begin(g) * y.row_stride() + t * kTileColumns, y.row_stride(), columns, add);
+                           y.data<float>() + groups.begin(g) * y.row_stride() + t * kTileColumns, y.row_stride(), columns, add,
+                           ahead_of(groups, g, g0, g1, steps, here, next));
       }
       item = end;
     }

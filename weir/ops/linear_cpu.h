@@ -1,6 +1,8 @@
 // The CPU side of ops/linear.h: how products are divided among threads. Callers use ops/linear.h; tests come here to name the kernels.
 #pragma once
 
+#include <algorithm>
+
 #include "weir/kernels/cpu/linear.h"
 #include "weir/ops/linear.h"
 
@@ -31,6 +33,24 @@ struct Groups {
   int64_t begin(int64_t group) const { return group * rows / count; }
   int size(int64_t group) const { return static_cast<int>(begin(group + 1) - begin(group)); }
 };
+
+// Two tiles that are multiplied together.
+struct TilePair {
+  const uint32_t *tile0, *tile1;
+};
+
+// What to prefetch during `group`, of those in [first, last) that are multiplied with `here` one after another, before `next` is. The
+// only group reads its own tiles a little ahead; otherwise the last two groups fetch the next pair, so that its first group finds it in the cache and the
+// memory works while the others compute.
+inline weir::cpu::Ahead ahead_of(const Groups& groups, int64_t group, int64_t first, int64_t last, int64_t steps, const TilePair& here,
+                                 const TilePair& next) {
+  const int64_t ahead = weir::cpu::ahead_steps(groups.size(group)), distance = ahead * kTileColumns;
+  const int64_t near = std::max<int64_t>(0, steps - ahead) * kTileColumns;
+  weir::cpu::Ahead out{here.tile0 + distance, here.tile1 + distance, next.tile0, next.tile1};
+  if (last - first >= 2 && group == last - 2) out.near0 = next.tile0, out.far0 = next.tile0 + near;
+  if (last - first >= 2 && group == last - 1) out.near1 = next.tile1, out.far1 = next.tile1 + near;
+  return out;
+}
 
 // y (= or +=) x wᵀ; the shapes are checked by the caller.
 void linear_cpu(const LinearKernels& kernels, Context& ctx, const Tensor& x, const PackedMatrix& w, Tensor& y, bool add);

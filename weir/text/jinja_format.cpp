@@ -29,10 +29,12 @@ struct Spec {
 std::string digits_in(Int value, int base, bool upper_case) {
   if (base == 10) return to_decimal(value < 0 ? -value : value);
   auto rest = value < 0 ? -static_cast<unsigned __int128>(value) : static_cast<unsigned __int128>(value);
+  const auto divisor = static_cast<unsigned __int128>(base);
+  const std::string_view digits = upper_case ? "0123456789ABCDEF" : "0123456789abcdef";
   std::string out;
   do {
-    out += (upper_case ? "0123456789ABCDEF" : "0123456789abcdef")[static_cast<int>(rest % static_cast<unsigned>(base))];
-    rest /= static_cast<unsigned>(base);
+    out += digits[static_cast<size_t>(rest % divisor)];
+    rest /= divisor;
   } while (rest != 0);
   std::reverse(out.begin(), out.end());
   return out;

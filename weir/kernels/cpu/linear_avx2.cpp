@@ -6,8 +6,6 @@
 namespace weir::cpu {
 namespace {
 
-constexpr int64_t kPrefetchSteps = 32;
-
 __m256i high_half(__m256i v) { return _mm256_and_si256(v, _mm256_set1_epi32(static_cast<int>(0xffff0000u))); }
 
 struct Bf16 {
@@ -37,29 +35,36 @@ struct F32 {
 
 // `rows` rows of a panel of `panel_rows`, against `tiles` tiles. The sums go to out[r][32].
 template <class Type, int rows, int tiles>
-void multiply_rows(const uint32_t* panel, int panel_rows, const uint32_t* tile0, const uint32_t* tile1, int64_t steps, float* out) {
+void multiply_rows(const uint32_t* panel, int panel_rows, const uint32_t* tile0, const uint32_t* tile1, int64_t steps, float* out, const Ahead& ahead) {
   __m256 sums[rows][2 * tiles];
 #pragma GCC unroll 4
   for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 4
     for (int j = 0; j < 2 * tiles; ++j) sums[r][j] = _mm256_setzero_ps();
-  for (int64_t s = 0; s < steps; ++s) {
-    _mm_prefetch(reinterpret_cast<const char*>(tile0 + kPrefetchSteps * kTileColumns), _MM_HINT_T0);
-    if constexpr (tiles == 2) _mm_prefetch(reinterpret_cast<const char*>(tile1 + kPrefetchSteps * kTileColumns), _MM_HINT_T0);
+  const int64_t near_end = steps > ahead_steps(panel_rows) ? steps - ahead_steps(panel_rows) : 0;
+  const uint32_t *soon0 = ahead.near0, *soon1 = ahead.near1;
+  for (int64_t s = 0, end = near_end;; end = steps, soon0 = ahead.far0, soon1 = ahead.far1) {
+    for (; s < end; ++s) {
+      _mm_prefetch(reinterpret_cast<const char*>(soon0), _MM_HINT_T0);
+      if constexpr (tiles == 2) _mm_prefetch(reinterpret_cast<const char*>(soon1), _MM_HINT_T0);
 #pragma GCC unroll 2
-    for (int t = 0; t < tiles; ++t) {
-      const uint32_t* tile = t == 0 ? tile0 : tile1;
-      const typename Type::Step b0 = Type::load(tile), b1 = Type::load(tile + 8);
+      for (int t = 0; t < tiles; ++t) {
+        const uint32_t* tile = t == 0 ? tile0 : tile1;
+        const typename Type::Step b0 = Type::load(tile), b1 = Type::load(tile + 8);
 #pragma GCC unroll 4
-      for (int r = 0; r < rows; ++r) {
-        const typename Type::Step a = Type::broadcast(panel + r);
-        sums[r][2 * t] = Type::dot(sums[r][2 * t], a, b0);
-        sums[r][2 * t + 1] = Type::dot(sums[r][2 * t + 1], a, b1);
+        for (int r = 0; r < rows; ++r) {
+          const typename Type::Step a = Type::broadcast(panel + r);
+          sums[r][2 * t] = Type::dot(sums[r][2 * t], a, b0);
+          sums[r][2 * t + 1] = Type::dot(sums[r][2 * t + 1], a, b1);
+        }
       }
+      tile0 += kTileColumns;
+      tile1 += kTileColumns;
+      soon0 += kTileColumns;
+      soon1 += kTileColumns;
+      panel += panel_rows;
     }
-    tile0 += kTileColumns;
-    tile1 += kTileColumns;
-    panel += panel_rows;
+    if (s == steps) break;
   }
 #pragma GCC unroll 4
   for (int r = 0; r < rows; ++r)
@@ -69,24 +74,24 @@ void multiply_rows(const uint32_t* panel, int panel_rows, const uint32_t* tile0,
 
 template <class Type>
 void multiply(const uint32_t* panel, const uint32_t* tile0, const uint32_t* tile1, int64_t steps, int rows, float* y, int64_t y_stride,
-              int columns, bool add) {
+              int columns, bool add, const Ahead& ahead) {
   alignas(64) float sums[kGroupRows][32];
   // One or two rows need both tiles to have enough independent sums in flight; three or four fill the 16 registers with one.
   for (int r = 0; r < rows;) {
     const uint32_t* part = panel + r;
     float* out = sums[r];
     const auto both = [&]<int n>() {
-      multiply_rows<Type, n, 1>(part, rows, tile0, tile0, steps, out);
-      multiply_rows<Type, n, 1>(part, rows, tile1, tile1, steps, out + 16);
+      multiply_rows<Type, n, 1>(part, rows, tile0, tile0, steps, out, ahead);
+      multiply_rows<Type, n, 1>(part, rows, tile1, tile1, steps, out + 16, Ahead{ahead.near1, ahead.near1, ahead.far1, ahead.far1});
       r += n;
     };
     switch (rows - r) {
       case 1:
-        multiply_rows<Type, 1, 2>(part, rows, tile0, tile1, steps, out);
+        multiply_rows<Type, 1, 2>(part, rows, tile0, tile1, steps, out, ahead);
         r += 1;
         break;
       case 2:
-        multiply_rows<Type, 2, 2>(part, rows, tile0, tile1, steps, out);
+        multiply_rows<Type, 2, 2>(part, rows, tile0, tile1, steps, out, ahead);
         r += 2;
         break;
       case 3:

@@ -37,7 +37,7 @@ float dot_f32(float sum, uint32_t a, uint32_t b) { return sum + std::bit_cast<fl
 
 template <float (*dot)(float, uint32_t, uint32_t)>
 void multiply(const uint32_t* panel, const uint32_t* tile0, const uint32_t* tile1, int64_t steps, int rows, float* y, int64_t y_stride,
-              int columns, bool add) {
+              int columns, bool add, const Ahead&) {
   for (int r = 0; r < rows; ++r) {
     float sums[2 * kTileColumns] = {};
     for (int64_t s = 0; s < steps; ++s) {

@@ -4,7 +4,7 @@
 const $ = (id) => document.getElementById(id);
 const { element } = markdown;
 const SAMPLING = ['temperature', 'top_p', 'top_k', 'max_tokens', 'seed'];
-const SUGGESTIONS = ['What is the capital of France?', 'What is 12 times 7?', 'Count from 3 to 12.'];
+const SUGGESTIONS = ['Who are you?', 'What is the capital of France?', 'What is 7 plus 5?'];
 
 let conversation = [];  // {role, content} as sent; the last one may be an answer that is still growing
 let running = null;     // {abort} while an answer streams
