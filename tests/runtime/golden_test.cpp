@@ -66,10 +66,13 @@ TEST_P(Golden, StatesAfterThePromptAreThoseOfTransformers) {
     ASSERT_EQ(static_cast<size_t>(got.numel()), want.size());
     for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(got.data<float>()[i], want[i], 1e-3f) << name << " at " << i;
     const std::vector<float> conv = reference_.floats(name + ".conv");   // [channels, kernel - 1]
-    const Tensor window = model.cache().conv[delta][3];                   // [kernel - 1, channels]
+    const Tensor ring = model.cache().conv[delta][3];                     // token t at t % R
     for (int64_t ch = 0; ch < shape.channels(); ++ch)
-      for (int64_t j = 0; j < c.conv_kernel - 1; ++j)
-        ASSERT_NEAR(window.data<float>()[j * shape.channels() + ch], conv[static_cast<size_t>(ch * (c.conv_kernel - 1) + j)], 1e-3f) << name;
+      for (int64_t j = 0; j < c.conv_kernel - 1; ++j) {
+        const int64_t token = static_cast<int64_t>(ids.size()) - (c.conv_kernel - 1) + j;
+        ASSERT_NEAR(ring.data<float>()[token % ring.dim(0) * shape.channels() + ch], conv[static_cast<size_t>(ch * (c.conv_kernel - 1) + j)], 1e-3f)
+            << name;
+      }
     ++delta;
   }
   EXPECT_GT(delta, 0u);
