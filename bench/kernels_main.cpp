@@ -97,8 +97,8 @@ void measure(Machine& machine, const Options& options, const std::string& what, 
     read.push_back(read_rate);
     compute.push_back(compute_rate);
   }
-  std::printf("%-34s %7.1f GB/s %7.0f GFLOP/s %5.0f %% of bound   (machine %5.1f GB/s %5.0f GFLOP/s)\n", what.c_str(), median(bytes_rate) * 1e-9,
-              median(operation_rate) * 1e-9, 100 * median(share), median(read) * 1e-9, median(compute) * 1e-9);
+  std::printf("%-34s %7.1f GB/s %7.0f GFLOP/s %5.0f %% of bound   (machine %5.1f GB/s %5.0f GFLOP/s)\n", what.c_str(),
+              median(bytes_rate) * 1e-9, median(operation_rate) * 1e-9, 100 * median(share), median(read) * 1e-9, median(compute) * 1e-9);
   std::fflush(stdout);
 }
 
@@ -146,7 +146,7 @@ void bench_experts(Context& ctx, Machine& machine, const Options& options, const
   if (concat(label, " T=").find(options.filter) == std::string::npos && options.filter.find("T=") == std::string::npos) return;
   std::vector<ExpertWeights> weights(static_cast<size_t>(layers));
   for (ExpertWeights& layer : weights) {
-    layer.gate_up = PackedMatrix::many(experts + 1, 2 * width, hidden, options.type);   // the last one is the shared expert
+    layer.gate_up = PackedMatrix::many(experts + 1, 2 * width, hidden, options.type);  // the last one is the shared expert
     layer.down = PackedMatrix::many(experts + 1, hidden, width, options.type);
     for (PackedMatrix& w : layer.gate_up) fill(ctx.pool, w);
     for (PackedMatrix& w : layer.down) fill(ctx.pool, w);

@@ -1,4 +1,5 @@
-// One model in this process, without HTTP: load time, prefill and decode, each beside the ceiling of the machine measured in the same round.
+// One model in this process, without HTTP: load time, prefill and decode, each beside the ceiling of the machine measured in the same
+// round.
 //   bench_model MODEL_DIR [--threads N] [--rounds N]
 // The rates are medians over rounds; ceiling and model take turns, because the machine's own speed moves from minute to minute.
 #include <algorithm>
@@ -66,11 +67,10 @@ std::unique_ptr<ModelRunner> load(const std::string& dir, int threads) {
   reader.ignore("mtp.");
   Loader loader(reader, DType::kBF16, pool, {});
   auto model = std::make_unique<Qwen3_5>(config, loader);
-  return std::make_unique<ModelRunner>(
-      std::move(model), std::make_unique<ThreadPool>(threads),
-      RunnerConfig{.cache = {.num_pages = kMaxSeqs * kPagesPerSeq, .num_slots = kMaxSeqs},
-                   .arena_bytes = 2 * activation_bytes(config, 2048, kMaxSeqs, threads),
-                   .num_tokens = static_cast<int32_t>(config.vocab_size)});
+  return std::make_unique<ModelRunner>(std::move(model), std::make_unique<ThreadPool>(threads),
+                                       RunnerConfig{.cache = {.num_pages = kMaxSeqs * kPagesPerSeq, .num_slots = kMaxSeqs},
+                                                    .arena_bytes = 2 * activation_bytes(config, 2048, kMaxSeqs, threads),
+                                                    .num_tokens = static_cast<int32_t>(config.vocab_size)});
 }
 
 SeqStep row(int32_t seq, int32_t start, int32_t count) {
@@ -104,9 +104,12 @@ int run(int argc, char** argv) {
   std::string dir;
   int threads = num_physical_cores(), rounds = 5;
   for (int i = 1; i < argc; ++i) {
-    if (std::strcmp(argv[i], "--threads") == 0 && i + 1 < argc) threads = std::atoi(argv[++i]);
-    else if (std::strcmp(argv[i], "--rounds") == 0 && i + 1 < argc) rounds = std::max(1, std::atoi(argv[++i]));
-    else dir = argv[i];
+    if (std::strcmp(argv[i], "--threads") == 0 && i + 1 < argc)
+      threads = std::atoi(argv[++i]);
+    else if (std::strcmp(argv[i], "--rounds") == 0 && i + 1 < argc)
+      rounds = std::max(1, std::atoi(argv[++i]));
+    else
+      dir = argv[i];
   }
   if (dir.empty()) {
     std::fprintf(stderr, "usage: bench_model MODEL_DIR [--threads N] [--rounds N]\n");
@@ -146,9 +149,10 @@ int run(int argc, char** argv) {
   const double prefill_gflops = median(prefill) / 512 * gflop_512;
   const double decode_gb = median(decode1) * active_bytes / 1e9;
   std::printf("memory read %.1f GB/s, BF16 in registers %.0f GFLOP/s\n", median(read_gb), median(bf16_gflops));
-  std::printf("prefill 512      %8.1f tok/s   %7.1f GFLOP/s   %3.0f %% of the BF16 peak\n", median(prefill), prefill_gflops, 100 * prefill_gflops / median(bf16_gflops));
-  std::printf("decode, batch 1  %8.1f tok/s   %7.1f GB/s      %3.0f %% of the read bandwidth (weights of one token: %.0f MB)\n", median(decode1), decode_gb,
-              100 * decode_gb / median(read_gb), active_bytes / 1e6);
+  std::printf("prefill 512      %8.1f tok/s   %7.1f GFLOP/s   %3.0f %% of the BF16 peak\n", median(prefill), prefill_gflops,
+              100 * prefill_gflops / median(bf16_gflops));
+  std::printf("decode, batch 1  %8.1f tok/s   %7.1f GB/s      %3.0f %% of the read bandwidth (weights of one token: %.0f MB)\n",
+              median(decode1), decode_gb, 100 * decode_gb / median(read_gb), active_bytes / 1e6);
   std::printf("decode, batch 8  %8.1f tok/s\ndecode, batch 32 %8.1f tok/s\n", median(decode8), median(decode32));
   return 0;
 }

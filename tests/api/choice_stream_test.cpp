@@ -94,7 +94,7 @@ TEST(ChoiceStream, StopsAtAStopStringAcrossTokensAndAsksForAnAbort) {
     EXPECT_EQ(told.content, "the quick fox jumps over the ");
     EXPECT_EQ(told.end->reason, FinishReason::kStop);
     EXPECT_EQ(std::get<std::string>(told.end->stop_reason), "lazy dog");
-    EXPECT_LT(told.tokens.size(), tokens.size());   // what came behind the match does not count
+    EXPECT_LT(told.tokens.size(), tokens.size());  // what came behind the match does not count
   }
   options.include_stop = true;
   EXPECT_EQ(tell(tokens, options, 3).content, "the quick fox jumps over the lazy dog");

@@ -63,20 +63,19 @@ TEST(Generation, ACompletionHasOpenAisShape) {
   EXPECT_FALSE(generation.push(0, output));
   ASSERT_TRUE(generation.finished());
   const auto prompt_tokens = encode("red blue").size(), answer_tokens = encode(" green").size();
-  EXPECT_EQ(generation.take_response(), Json({{"id", "cmpl-1"},
-                                              {"object", "text_completion"},
-                                              {"created", 99},
-                                              {"model", "tiny"},
-                                              {"choices", Json::array({{{"index", 0},
-                                                                        {"text", " green"},
-                                                                        {"logprobs", nullptr},
-                                                                        {"finish_reason", "length"},
-                                                                        {"stop_reason", nullptr}}})},
-                                              {"usage",
-                                               {{"prompt_tokens", prompt_tokens},
-                                                {"total_tokens", prompt_tokens + answer_tokens},
-                                                {"completion_tokens", answer_tokens},
-                                                {"prompt_tokens_details", {{"cached_tokens", 1}}}}}}));
+  EXPECT_EQ(generation.take_response(),
+            Json({{"id", "cmpl-1"},
+                  {"object", "text_completion"},
+                  {"created", 99},
+                  {"model", "tiny"},
+                  {"choices",
+                   Json::array(
+                       {{{"index", 0}, {"text", " green"}, {"logprobs", nullptr}, {"finish_reason", "length"}, {"stop_reason", nullptr}}})},
+                  {"usage",
+                   {{"prompt_tokens", prompt_tokens},
+                    {"total_tokens", prompt_tokens + answer_tokens},
+                    {"completion_tokens", answer_tokens},
+                    {"prompt_tokens_details", {{"cached_tokens", 1}}}}}}));
 }
 
 TEST(Generation, ChoicesCountSamplesWithinPromptsAndSharePromptTokens) {
@@ -113,7 +112,7 @@ TEST(Generation, APromptThatDoesNotFitNamesBothLengths) {
   EXPECT_EQ(full.param, "prompt");
   EXPECT_NE(std::string(full.what()).find("maximum context length is 512 tokens"), std::string::npos);
   EXPECT_NE(std::string(full.what()).find("513 tokens (512 in the prompt, 1 in the completion)"), std::string::npos) << full.what();
-  completion(dump_json({{"prompt", prompt}, {"max_tokens", 0}, {"echo", true}}));   // nothing is generated, so it fits
+  completion(dump_json({{"prompt", prompt}, {"max_tokens", 0}, {"echo", true}}));  // nothing is generated, so it fits
   refusal([&] { completion(R"({"prompt": "x", "max_tokens": 512})"); });
   EXPECT_EQ(refusal([&] { chat(R"("max_tokens": 512)"); }).param, "messages");
   refusal([&] { completion(dump_json({{"prompt", std::string(1'000'000, 'x')}})); });
@@ -202,10 +201,11 @@ TEST(Generation, CompletionLogprobsHaveOpenAisFourLists) {
   output.logprobs = {position(a, {a}), position(e, {a})};
   output.logprobs[1][0].logprob = -std::numeric_limits<float>::infinity();
   generation.push(0, output);
-  EXPECT_EQ(generation.take_response()["choices"][0]["logprobs"], Json({{"text_offset", {0, 1}},
-                                                                       {"token_logprobs", {-0.25, -9999.0}},
-                                                                       {"tokens", {"a", "b"}},
-                                                                       {"top_logprobs", {{{"a", -0.25}}, {{"b", -9999.0}, {"a", -0.25}}}}}));
+  EXPECT_EQ(generation.take_response()["choices"][0]["logprobs"],
+            Json({{"text_offset", {0, 1}},
+                  {"token_logprobs", {-0.25, -9999.0}},
+                  {"tokens", {"a", "b"}},
+                  {"top_logprobs", {{{"a", -0.25}}, {{"b", -9999.0}, {"a", -0.25}}}}}));
 }
 
 TEST(Generation, LogprobsOfAStreamAreThoseOfTheWholeInPieces) {
@@ -258,7 +258,8 @@ TEST(Generation, AStreamedEchoWaitsForTheLogprobsOfThePrompt) {
   const auto chunks = parsed(generation.take_chunks());
   ASSERT_EQ(chunks.size(), 1u);
   EXPECT_EQ(chunks[0]["choices"][0]["logprobs"]["tokens"].size(), 3u);
-  EXPECT_TRUE(chunks[0]["choices"][0]["text"].get<std::string>().starts_with(tiny_model().tokenizer->decode(std::vector<Token>{5, 6}, false)));
+  EXPECT_TRUE(
+      chunks[0]["choices"][0]["text"].get<std::string>().starts_with(tiny_model().tokenizer->decode(std::vector<Token>{5, 6}, false)));
 }
 
 TEST(Generation, PromptLogprobsAreByTokenIdWithRanks) {
@@ -319,7 +320,7 @@ TEST(Generation, ContinuesTheFinalMessage) {
     "continue_final_message": true, "echo": true, "chat_template_kwargs": {"enable_thinking": false}})";
   Generation generation{read_chat_request(body, tiny_model(), tiny_options()), tiny_model(), tiny_options(), AnswerId{"1", 99}};
   const std::string prompt = tiny_model().tokenizer->decode(generation.engine_request(0, {}).prompt, false);
-  EXPECT_TRUE(prompt.ends_with("one, two,")) << prompt;   // the template trims the content
+  EXPECT_TRUE(prompt.ends_with("one, two,")) << prompt;  // the template trims the content
   generation.push(0, out(encode("three"), FinishReason::kStop));
   EXPECT_EQ(generation.take_response()["choices"][0]["message"]["content"], "one, two, three");
 }
@@ -334,9 +335,8 @@ TEST(Prompt, OnlyTheLastTurnOpensAThought) {
 
 TEST(Prompt, ATemplateThatRefusesIsABadRequestAboutTheMessages) {
   const std::string body = R"({"messages": [{"role": "robot", "content": "x"}]})";
-  const auto error = refusal([&] {
-    Generation(read_chat_request(body, tiny_model(), tiny_options()), tiny_model(), tiny_options(), AnswerId{"1", 99});
-  });
+  const auto error =
+      refusal([&] { Generation(read_chat_request(body, tiny_model(), tiny_options()), tiny_model(), tiny_options(), AnswerId{"1", 99}); });
   EXPECT_EQ(error.param, "messages");
   EXPECT_NE(std::string(error.what()).find("Unexpected message role"), std::string::npos);
 }

@@ -55,7 +55,8 @@ TEST(CompletionRequest, TakesTheModelsDefaultsAndTheRequestsOwnValues) {
 }
 
 TEST(CompletionRequest, NullIsAbsentAndUnknownFieldsAreIgnored) {
-  const auto request = completion(R"("temperature": null, "stop": null, "stream_options": null, "user": "u", "cache_salt": 1, "xyz": {"a": []})");
+  const auto request =
+      completion(R"("temperature": null, "stop": null, "stream_options": null, "user": "u", "cache_salt": 1, "xyz": {"a": []})");
   EXPECT_FLOAT_EQ(request.common.sampling.temperature, 0.6f);
 }
 
@@ -76,20 +77,34 @@ TEST(CompletionRequest, StopIsAStringOrAList) {
 
 TEST(CompletionRequest, WrongValuesNameTheField) {
   const std::pair<std::string, std::string> bad[] = {
-      {R"("temperature": "hot")", "temperature"},  {R"("max_tokens": 1.5)", "max_tokens"},
-      {R"("max_tokens": -1)", "max_tokens"},       {R"("max_tokens": 0)", "max_tokens"},
-      {R"("max_tokens": 4294967297)", "max_tokens"}, {R"("max_tokens": 1000000000000000000000000)", "max_tokens"},
-      {R"("n": 0)", "n"},                          {R"("n": 129)", "n"},
-      {R"("n": true)", "n"},                       {R"("n": 2, "best_of": 3)", "best_of"},
-      {R"("top_k": -2)", "top_k"},                 {R"("stream": 1)", "stream"},
-      {R"("stream_options": {})", "stream_options"}, {R"("stop": [1])", "stop[0]"},
-      {R"("stop": "")", "stop"},                   {R"("logprobs": true)", "logprobs"},
-      {R"("logprobs": 21)", "logprobs"},           {R"("logit_bias": {"x": 1})", "logit_bias[\"x\"]"},
-      {R"("logit_bias": {"2048": 1})", "logit_bias[\"2048\"]"}, {R"("logit_bias": {"1": 101})", "logit_bias[\"1\"]"},
-      {R"("stop_token_ids": [2048])", "stop_token_ids[0]"}, {R"("allowed_token_ids": [])", "allowed_token_ids"},
-      {R"("seed": 1e3)", "seed"},                  {R"("stream": true, "prompt_logprobs": 1)", "prompt_logprobs"},
-      {R"("response_format": {"type": "json_object"})", "response_format"}, {R"("structured_outputs": {"regex": "a"})", "structured_outputs"},
-      {R"("suffix": "x")", "suffix"},              {R"("bad_words": [""])", "bad_words"},
+      {R"("temperature": "hot")", "temperature"},
+      {R"("max_tokens": 1.5)", "max_tokens"},
+      {R"("max_tokens": -1)", "max_tokens"},
+      {R"("max_tokens": 0)", "max_tokens"},
+      {R"("max_tokens": 4294967297)", "max_tokens"},
+      {R"("max_tokens": 1000000000000000000000000)", "max_tokens"},
+      {R"("n": 0)", "n"},
+      {R"("n": 129)", "n"},
+      {R"("n": true)", "n"},
+      {R"("n": 2, "best_of": 3)", "best_of"},
+      {R"("top_k": -2)", "top_k"},
+      {R"("stream": 1)", "stream"},
+      {R"("stream_options": {})", "stream_options"},
+      {R"("stop": [1])", "stop[0]"},
+      {R"("stop": "")", "stop"},
+      {R"("logprobs": true)", "logprobs"},
+      {R"("logprobs": 21)", "logprobs"},
+      {R"("logit_bias": {"x": 1})", "logit_bias[\"x\"]"},
+      {R"("logit_bias": {"2048": 1})", "logit_bias[\"2048\"]"},
+      {R"("logit_bias": {"1": 101})", "logit_bias[\"1\"]"},
+      {R"("stop_token_ids": [2048])", "stop_token_ids[0]"},
+      {R"("allowed_token_ids": [])", "allowed_token_ids"},
+      {R"("seed": 1e3)", "seed"},
+      {R"("stream": true, "prompt_logprobs": 1)", "prompt_logprobs"},
+      {R"("response_format": {"type": "json_object"})", "response_format"},
+      {R"("structured_outputs": {"regex": "a"})", "structured_outputs"},
+      {R"("suffix": "x")", "suffix"},
+      {R"("bad_words": [""])", "bad_words"},
       {R"("temperature": 1e300)", "temperature"},
   };
   for (const auto& [fields, param] : bad) {
@@ -100,7 +115,8 @@ TEST(CompletionRequest, WrongValuesNameTheField) {
 }
 
 TEST(CompletionRequest, BadPromptsAreRefused) {
-  for (const char* prompt : {"5", "[]", "{}", "true", "[[]", "[1, \"a\"]", "[-1]", "[2048]", "[1.5]", "[[1], 2]", "[null]", "[18446744073709551615]"})
+  for (const char* prompt :
+       {"5", "[]", "{}", "true", "[[]", "[1, \"a\"]", "[-1]", "[2048]", "[1.5]", "[[1], 2]", "[null]", "[18446744073709551615]"})
     refusal([&] { read_completion_request(concat("{\"prompt\": ", prompt, "}"), tiny_model(), tiny_options()); });
   EXPECT_EQ(refusal([] { read_completion_request("{}", tiny_model(), tiny_options()); }).first, "prompt");
 }
@@ -182,10 +198,12 @@ TEST(ChatRequest, BadMessagesNameTheirPlace) {
       {R"([{"role": "user", "content": [{"type": "hologram"}]}])", "messages[0].content[0].type"},
       {R"([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}])", "messages[0].content[0]"},
       {R"([{"role": "user", "content": [{"type": "video_url", "video_url": {"url": "data:,"}}]}])", "messages[0].content[0]"},
-      {R"([{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}])", "messages[0].tool_calls[0].function.arguments"},
+      {R"([{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}])",
+       "messages[0].tool_calls[0].function.arguments"},
   };
   for (const auto& [messages, param] : bad) EXPECT_EQ(refusal([&] { chat("", messages); }).first, param);
-  EXPECT_NE(refusal([] { chat("", R"([{"role": "user", "content": [{"type": "image_url"}]}])"); }).second.find("not built: images"), std::string::npos);
+  EXPECT_NE(refusal([] { chat("", R"([{"role": "user", "content": [{"type": "image_url"}]}])"); }).second.find("not built: images"),
+            std::string::npos);
 }
 
 TEST(ChatRequest, ToolsPassThroughAndForcingThemIsRefused) {
@@ -199,8 +217,8 @@ TEST(ChatRequest, ToolsPassThroughAndForcingThemIsRefused) {
 TEST(ChatRequest, TemplateKwargsOfTheRequestWinOverTheServers) {
   ApiOptions options = tiny_options();
   options.default_chat_template_kwargs = {{"enable_thinking", false}, {"other", 1}};
-  const auto request = read_chat_request(R"({"messages": [{"role": "user", "content": "x"}], "chat_template_kwargs": {"enable_thinking": true}})",
-                                         tiny_model(), options);
+  const auto request = read_chat_request(
+      R"({"messages": [{"role": "user", "content": "x"}], "chat_template_kwargs": {"enable_thinking": true}})", tiny_model(), options);
   EXPECT_EQ(request.conversation.template_kwargs["enable_thinking"], true);
   EXPECT_EQ(request.conversation.template_kwargs["other"], 1);
   EXPECT_EQ(refusal([] { chat(R"("chat_template_kwargs": {"messages": []})"); }).first, "chat_template_kwargs");

@@ -80,7 +80,7 @@ TEST(Inbox, ClosedMeansTheRestAndThenNothing) {
   EXPECT_FALSE(inbox.push(2));
   EXPECT_EQ(inbox.pop(), 1);
   EXPECT_EQ(inbox.pop(), std::nullopt);
-  inbox.wait();   // returns at once
+  inbox.wait();  // returns at once
 }
 
 TEST(Inbox, ManyProducersLoseNothing) {

@@ -99,7 +99,7 @@ TEST(ThreadPool, PinningTheCallerHidesNoCoresFromLaterPools) {
     EXPECT_EQ(ThreadPool(0).size(), cores);
     ThreadPool free(2, /*pin=*/false);
     free.run([&](int thread) {
-      if (thread == 0) return;   // the caller, pinned above
+      if (thread == 0) return;  // the caller, pinned above
       const cpu_set_t now = affinity();
       EXPECT_TRUE(CPU_EQUAL(&now, &before));
     });

@@ -159,11 +159,11 @@ TEST(Engine, TheDestructorAnswersWhatRunsWhatWaitsAndWhatIsStillInTheInbox) {
   {
     // The second step, if there is one, lasts until the destructor has begun; what it submits before that lies in the inbox then.
     Engine engine(config, fake(config, [&](const StepPlan& plan) {
-      if (plan.id == StepId{0}) return;
-      for (auto refused = submit(10); refused != ErrorCode::kUnavailable; refused = submit(10)) {
-        if (!refused) ++num_accepted;
-      }
-    }));
+                    if (plan.id == StepId{0}) return;
+                    for (auto refused = submit(10); refused != ErrorCode::kUnavailable; refused = submit(10)) {
+                      if (!refused) ++num_accepted;
+                    }
+                  }));
     running = &engine;
     for (uint64_t id = 0; id < 9; ++id) EXPECT_EQ(submit(id), std::nullopt);
     engine.submit(make_request(9, {1, 2}, tokens_exactly(398)), collector.listener([&](const Answer&) {
@@ -181,11 +181,11 @@ TEST(Engine, AFailedStepEndsItsRequestsAndTheEngineGoesOn) {
   for (const int kind : {0, 1, 2}) {
     Collector collector;
     Engine engine(config, fake(config, [kind](const StepPlan& plan) {
-      if (plan.id != StepId{1}) return;
-      if (kind == 0) fail(ErrorCode::kInternal, "no memory for 3 rows");
-      if (kind == 1) throw std::runtime_error("no memory for 3 rows");
-      throw 3;
-    }));
+                    if (plan.id != StepId{1}) return;
+                    if (kind == 0) fail(ErrorCode::kInternal, "no memory for 3 rows");
+                    if (kind == 1) throw std::runtime_error("no memory for 3 rows");
+                    throw 3;
+                  }));
     engine.submit(make_request(0, {1, 2}, tokens_exactly(5)), collector.listener());
     collector.wait_for_finished(1);
     const Answer failed = collector.answer(RequestId{0});
@@ -206,8 +206,8 @@ TEST(Engine, LostRanksEndEverythingAndAreNamedToWhoeverComes) {
   const EngineConfig config = config_of(100, 1);
   Collector collector;
   Engine engine(config, fake(config, [](const StepPlan& plan) {
-    if (plan.id == StepId{2}) fail(ErrorCode::kUnavailable, "rank 1 is gone");
-  }));
+                  if (plan.id == StepId{2}) fail(ErrorCode::kUnavailable, "rank 1 is gone");
+                }));
   std::latch both(1);
   engine.submit(make_request(0, {1, 2}, tokens_exactly(50)), collector.listener([&](const Answer& answer) {
     if (answer.num_outputs == 1) both.wait();

@@ -45,7 +45,7 @@ class FakeExecutor final : public Executor {
 
   EngineConfig config_;
   std::optional<StepId> last_step_;
-  std::vector<std::vector<Token>> pages_;        // [num_pages][kPageTokens]
+  std::vector<std::vector<Token>> pages_;  // [num_pages][kPageTokens]
   std::vector<State> slots_;
 };
 

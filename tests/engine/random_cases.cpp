@@ -71,9 +71,12 @@ int64_t run_scheduler_case(uint32_t seed) {
   for (const auto& [id, request] : loop.requests) {
     const Answer& answer = loop.answers[id];
     const bool failed = answer.finish && answer.finish->reason == FinishReason::kError;
-    if (aborted.contains(id)) expect_beginning(answer, request, loop.config, FinishReason::kAbort);
-    else if (failed) expect_beginning(answer, request, loop.config, FinishReason::kError);
-    else expect_answer(answer, request, loop.config);
+    if (aborted.contains(id))
+      expect_beginning(answer, request, loop.config, FinishReason::kAbort);
+    else if (failed)
+      expect_beginning(answer, request, loop.config, FinishReason::kError);
+    else
+      expect_answer(answer, request, loop.config);
   }
   return loop.scheduler.counters().preemptions;
 }
@@ -121,8 +124,10 @@ void run_engine_case(uint32_t seed) {
     for (const Request& request : list) {
       const Answer answer = collector.answer(request.id);
       const FinishReason reason = answer.finish ? answer.finish->reason : FinishReason::kError;
-      if (reason == FinishReason::kAbort || reason == FinishReason::kError) expect_beginning(answer, request, config, reason);
-      else expect_answer(answer, request, config);
+      if (reason == FinishReason::kAbort || reason == FinishReason::kError)
+        expect_beginning(answer, request, config, reason);
+      else
+        expect_answer(answer, request, config);
     }
   }
 }

@@ -43,12 +43,12 @@ TEST(ModelConfig, ReadsTheBundledModel) {
 }
 
 TEST(ModelConfig, AcceptsTheLooseFormsMetInTheWild) {
-  Json flat = weir_tiny()["text_config"];   // a text-only export: fields at top level
+  Json flat = weir_tiny()["text_config"];  // a text-only export: fields at top level
   EXPECT_EQ(read(flat).hidden, 128);
   Json no_types = weir_tiny();
   no_types["text_config"].erase("layer_types");
   EXPECT_EQ(read(no_types).count(LayerKind::kAttention), 2);
-  Json outside = weir_tiny();   // rotary fields beside the others, or under the older name
+  Json outside = weir_tiny();  // rotary fields beside the others, or under the older name
   const Json rope = outside["text_config"]["rope_parameters"];
   outside["text_config"].erase("rope_parameters");
   outside["text_config"]["rope_scaling"] = rope;

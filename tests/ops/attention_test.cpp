@@ -17,7 +17,8 @@ struct Case {
 
 struct Inputs {
   Inputs(const Case& c, const std::vector<int32_t>& lengths, uint32_t seed)
-      : q(random_sequences(lengths, {c.heads, c.dim}, seed)), k(random_sequences(lengths, {c.kv_heads, c.dim}, seed + 50)),
+      : q(random_sequences(lengths, {c.heads, c.dim}, seed)),
+        k(random_sequences(lengths, {c.kv_heads, c.dim}, seed + 50)),
         v(random_sequences(lengths, {c.kv_heads, c.dim}, seed + 90)) {}
   std::vector<Tensor> q, k, v;
 };
@@ -36,7 +37,8 @@ Tensor dirty_pool(const Case& c, size_t sequences) {
 }
 
 // Steps before `first_attending` only store their keys and values.
-std::vector<Tensor> play(const std::vector<Pieces>& steps, const Inputs& in, const Case& c, Tensor& pool, int threads, size_t first_attending = 0) {
+std::vector<Tensor> play(const std::vector<Pieces>& steps, const Inputs& in, const Case& c, Tensor& pool, int threads,
+                         size_t first_attending = 0) {
   ThreadPool team(threads, /*pin=*/false);
   Arena arena(size_t{256} << 20);
   Context ctx{team, arena};
@@ -62,14 +64,16 @@ std::vector<double> naive(const Inputs& in, size_t s, const Case& c, int64_t t, 
   for (int64_t j = 0; j <= t; ++j) {
     double score = 0;
     for (int64_t d = 0; d < c.dim; ++d)
-      score += stored(in.q[s].data<float>()[(t * c.heads + h) * c.dim + d], c.type) * stored(in.k[s].data<float>()[(j * c.kv_heads + kv) * c.dim + d], c.type);
+      score += stored(in.q[s].data<float>()[(t * c.heads + h) * c.dim + d], c.type) *
+               stored(in.k[s].data<float>()[(j * c.kv_heads + kv) * c.dim + d], c.type);
     p[static_cast<size_t>(j)] = score * scale_of(c);
     max = std::max(max, p[static_cast<size_t>(j)]);
   }
   for (double& x : p) sum += x = std::exp(x - max);
   for (int64_t j = 0; j <= t; ++j)
     for (int64_t d = 0; d < c.dim; ++d)
-      o[static_cast<size_t>(d)] += p[static_cast<size_t>(j)] / sum * stored(in.v[s].data<float>()[(j * c.kv_heads + kv) * c.dim + d], c.type);
+      o[static_cast<size_t>(d)] +=
+          p[static_cast<size_t>(j)] / sum * stored(in.v[s].data<float>()[(j * c.kv_heads + kv) * c.dim + d], c.type);
   return o;
 }
 
@@ -83,7 +87,7 @@ TEST_P(PagedAttention, IsSoftmaxOverTheKeysSoFar) {
   Pieces pieces;
   for (size_t s = 0; s < lengths.size(); ++s) pieces.push_back(Piece{static_cast<int32_t>(s), 0, lengths[s], -1, 0});
   const std::vector<Tensor> out = play({pieces}, in, c, pool, 2);
-  const double tolerance = c.type == DType::kBF16 ? 1e-2 : 3e-6;   // BF16: the probabilities are rounded
+  const double tolerance = c.type == DType::kBF16 ? 1e-2 : 3e-6;  // BF16: the probabilities are rounded
   for (size_t s = 0; s < lengths.size(); ++s)
     for (int64_t t = 0; t < lengths[s]; t += 1 + t / 16)
       for (int64_t h = 0; h < c.heads; ++h) {

@@ -12,7 +12,8 @@ namespace {
 const std::vector<int32_t> kLengths{300, 129, 65, 17};
 
 struct Inputs {
-  Inputs(const DeltaShape& shape, const std::vector<int32_t>& lengths, uint32_t seed) : qkv(random_sequences(lengths, {shape.channels()}, seed)) {
+  Inputs(const DeltaShape& shape, const std::vector<int32_t>& lengths, uint32_t seed)
+      : qkv(random_sequences(lengths, {shape.channels()}, seed)) {
     g = random_sequences(lengths, {shape.v_heads}, seed + 100);
     beta = random_sequences(lengths, {shape.v_heads}, seed + 200);
     for (auto* list : {&g, &beta})
@@ -90,10 +91,10 @@ TEST_P(GatedDeltaRule, IsTheRecurrence) {
   for (size_t s = 0; s < kLengths.size(); ++s) {
     std::vector<double> want_state;
     const std::vector<double> want = recurrence(in, s, shape, &want_state);
-    for (size_t i = 0; i < want.size(); ++i)
-      ASSERT_NEAR(out[s].data<float>()[i], want[i], 2e-5) << "sequence " << s << " element " << i;
+    for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(out[s].data<float>()[i], want[i], 2e-5) << "sequence " << s << " element " << i;
     const Tensor state = delta_state(pool, shape, static_cast<int64_t>(2 * s), kLengths[s]);
-    for (size_t i = 0; i < want_state.size(); ++i) ASSERT_NEAR(state.data<float>()[i], want_state[i], 2e-5) << "state " << s << " element " << i;
+    for (size_t i = 0; i < want_state.size(); ++i)
+      ASSERT_NEAR(state.data<float>()[i], want_state[i], 2e-5) << "state " << s << " element " << i;
   }
 }
 
@@ -109,8 +110,8 @@ TEST_P(GatedDeltaRule, GivesTheSameBitsHoweverSequencesAreCut) {
     const std::vector<Tensor> got = play(steps, in, shape, cut_pool, 1 + static_cast<int>(seed % 3));
     for (size_t s = 0; s < kLengths.size(); ++s) {
       expect_same_bits(got[s], want[s], concat("cut ", seed, " sequence ", s));
-      expect_same_bits(delta_state(cut_pool, shape, last[s], kLengths[s]), delta_state(pool, shape, static_cast<int64_t>(2 * s), kLengths[s]),
-                       concat("state of cut ", seed, " sequence ", s));
+      expect_same_bits(delta_state(cut_pool, shape, last[s], kLengths[s]),
+                       delta_state(pool, shape, static_cast<int64_t>(2 * s), kLengths[s]), concat("state of cut ", seed, " sequence ", s));
     }
   }
 }
@@ -140,7 +141,7 @@ TEST_P(GatedDeltaRule, LeavesAReadSlotOfTwoRowsUntouched) {
   for (const int32_t prefix : {64, 40}) {
     const std::vector<int32_t> lengths{150, 150};
     Inputs in(shape, lengths, 4);
-    for (auto* list : {&in.qkv, &in.g, &in.beta})   // a common prefix
+    for (auto* list : {&in.qkv, &in.g, &in.beta})  // a common prefix
       std::memcpy((*list)[1].data<float>(), (*list)[0].data<float>(), static_cast<size_t>(prefix * (*list)[0].dim(1)) * sizeof(float));
     Tensor pool = make_delta_pool(8, shape);
     const std::vector<Tensor> want = play(one_by_one(lengths), in, shape, pool, 1);
@@ -148,7 +149,8 @@ TEST_P(GatedDeltaRule, LeavesAReadSlotOfTwoRowsUntouched) {
     play({{Piece{0, 0, prefix, -1, 7}}}, in, shape, shared, 1);
     const Tensor before = copy_of(shared.rows(7, 8));
     const std::vector<Tensor> got =
-        play({{Piece{0, prefix, 3, 7, 0}, Piece{1, prefix, 150 - prefix, 7, 2}}, {Piece{0, prefix + 3, 147 - prefix, 0, 1}}}, in, shape, shared, 2);
+        play({{Piece{0, prefix, 3, 7, 0}, Piece{1, prefix, 150 - prefix, 7, 2}}, {Piece{0, prefix + 3, 147 - prefix, 0, 1}}}, in, shape,
+             shared, 2);
     expect_same_bits(shared.rows(7, 8), before, "read slot");
     for (size_t s = 0; s < 2; ++s) expect_same_bits(got[s].rows(prefix, 150), want[s].rows(prefix, 150), concat("sequence ", s));
   }
@@ -164,11 +166,11 @@ TEST_P(GatedDeltaRule, ReadsASlotAtAnEarlierPositionAsIfItHadSeenNoMore) {
   for (const int32_t seen : {5, 64, 66, 79, 80, 128, 135, 144}) {
     for (int32_t back = 0; back <= kConvHistory; ++back) {
       const int32_t position = seen - back;
-      if (position < 1 || position < (seen - 1) / 64 * 64) continue;   // before the block of its state
+      if (position < 1 || position < (seen - 1) / 64 * 64) continue;  // before the block of its state
       Inputs in(shape, lengths, 5);
       for (auto* list : {&in.qkv, &in.g, &in.beta})
         std::memcpy((*list)[1].data<float>(), (*list)[0].data<float>(), static_cast<size_t>(position * (*list)[0].dim(1)) * sizeof(float));
-      for (const int32_t to : {6, 7}) {   // 6: in place
+      for (const int32_t to : {6, 7}) {  // 6: in place
         for (const int32_t count : {1, 150 - position}) {
           Tensor slots = make_delta_pool(8, shape);
           play({{Piece{1, 0, seen, -1, 6}}}, in, shape, slots, 2);
@@ -214,7 +216,8 @@ TEST(GatedDeltaRuleDeath, ASlotIsReadOnlyWhereItsStateReaches) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, GatedDeltaRule,
-                         testing::Values(DeltaShape{1, 2, 128, 128}, DeltaShape{2, 4, 32, 48}, DeltaShape{2, 2, 20, 7}, DeltaShape{1, 1, 33, 130}),
+                         testing::Values(DeltaShape{1, 2, 128, 128}, DeltaShape{2, 4, 32, 48}, DeltaShape{2, 2, 20, 7},
+                                         DeltaShape{1, 1, 33, 130}),
                          [](const auto& info) {
                            const DeltaShape& s = info.param;
                            return concat("K", s.k_heads, "x", s.k_dim, "V", s.v_heads, "x", s.v_dim);
@@ -235,7 +238,8 @@ TEST(DeltaGatesOp, IsTheFormula) {
   Arena arena(size_t{4} << 20);
   Context ctx{team, arena};
   const int64_t heads = 19, tokens = 37;
-  const Tensor wide = random_normal({tokens, 2 * heads + 5}, 5, 4.0f), a_log = random_normal({heads}, 6), dt_bias = random_normal({heads}, 7);
+  const Tensor wide = random_normal({tokens, 2 * heads + 5}, 5, 4.0f), a_log = random_normal({heads}, 6),
+               dt_bias = random_normal({heads}, 7);
   wide.data<float>()[heads] = 80.0f, wide.data<float>()[heads + 1] = -80.0f;
   const DeltaGates gates = delta_gates(ctx, wide.columns(0, 2 * heads), a_log, dt_bias);
   for (int64_t t = 0; t < tokens; ++t)
@@ -248,7 +252,7 @@ TEST(DeltaGatesOp, IsTheFormula) {
     }
 }
 
-class CausalConv : public testing::TestWithParam<std::tuple<int64_t, int64_t>> {};   // channels, kernel
+class CausalConv : public testing::TestWithParam<std::tuple<int64_t, int64_t>> {};  // channels, kernel
 
 std::vector<Tensor> play_conv(const std::vector<Pieces>& steps, const std::vector<Tensor>& u, const Tensor& w, Tensor& pool, int threads) {
   ThreadPool team(threads, false);
@@ -276,7 +280,8 @@ TEST_P(CausalConv, IsTheFormulaAndGivesTheSameBitsHoweverSequencesAreCut) {
         for (int64_t j = 0; j < kernel; ++j)
           if (const int64_t at = t - (kernel - 1) + j; at >= 0)
             sum += static_cast<double>(w.data<float>()[j * channels + c]) * u[s].data<float>()[at * channels + c];
-        ASSERT_NEAR(want[s].data<float>()[t * channels + c], sum / (1.0 + std::exp(-sum)), 2e-6 + 1e-6 * std::fabs(sum)) << s << " token " << t << " channel " << c;
+        ASSERT_NEAR(want[s].data<float>()[t * channels + c], sum / (1.0 + std::exp(-sum)), 2e-6 + 1e-6 * std::fabs(sum))
+            << s << " token " << t << " channel " << c;
       }
   for (uint32_t seed = 0; seed < 8; ++seed) {
     std::vector<int32_t> last;
@@ -313,11 +318,12 @@ TEST_P(CausalConv, ReadsASlotAtAnEarlierPositionAsIfItHadSeenNoMore) {
     for (int32_t position = std::max<int32_t>(1, seen - static_cast<int32_t>(kConvHistory)); position <= seen; ++position) {
       std::vector<Tensor> u = random_sequences(lengths, {channels}, 12);
       std::memcpy(u[1].data<float>(), u[0].data<float>(), static_cast<size_t>(position * channels) * sizeof(float));
-      for (const int32_t to : {4, 5}) {   // 4: in place
+      for (const int32_t to : {4, 5}) {  // 4: in place
         Tensor slots = make_conv_pool(6, channels, kernel);
-        const std::vector<Tensor> got =
-            play_conv({{Piece{1, 0, seen, -1, 4}}, {Piece{0, position, 2, 4, to}}, {Piece{0, position + 2, 88 - position, to, to}}}, u, w, slots, 2);
-        expect_same_bits(got[0].rows(position, 90), want[0].rows(position, 90), concat("seen ", seen, ", read at ", position, " into ", to));
+        const std::vector<Tensor> got = play_conv(
+            {{Piece{1, 0, seen, -1, 4}}, {Piece{0, position, 2, 4, to}}, {Piece{0, position + 2, 88 - position, to, to}}}, u, w, slots, 2);
+        expect_same_bits(got[0].rows(position, 90), want[0].rows(position, 90),
+                         concat("seen ", seen, ", read at ", position, " into ", to));
       }
     }
   }

@@ -105,9 +105,10 @@ TEST_P(ElementwiseKernel, GivesAnElementTheSameBitsAnywhereInARow) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cpu, ElementwiseKernel,
-                         testing::Combine(testing::ValuesIn(available_isas()), testing::Values(1, 7, 8, 15, 16, 17, 31, 100, 128, 333, 2048)));
+                         testing::Combine(testing::ValuesIn(available_isas()),
+                                          testing::Values(1, 7, 8, 15, 16, 17, 31, 100, 128, 333, 2048)));
 
-class DeltaKernel : public testing::TestWithParam<std::tuple<Isa, int64_t, int64_t>> {};   // k_dim, columns
+class DeltaKernel : public testing::TestWithParam<std::tuple<Isa, int64_t, int64_t>> {};  // k_dim, columns
 
 TEST_P(DeltaKernel, MatchesScalarForAnyPartOfABlock) {
   const auto [isa, k_dim, columns] = GetParam();
@@ -123,9 +124,9 @@ TEST_P(DeltaKernel, MatchesScalarForAnyPartOfABlock) {
   std::vector<float> scratch(static_cast<size_t>(weir::cpu::delta_scratch_floats(columns)));
   const auto& scalar = weir::cpu::scalar::kDelta;
   const auto run = [&](const weir::cpu::DeltaKernels& k, int64_t old, int64_t count, std::vector<float>& updates, std::vector<float>& out) {
-    k.block({k_dim, columns, old, count, keys.data(), keys.data() + old * k_dim, queries.data() + old * k_dim, decays.data(), decays.data() + old,
-             betas.data() + old, v.data() + old * stride, stride, state.data(), stride, updates.data(), out.data() + old * stride, stride,
-             scratch.data()});
+    k.block({k_dim, columns, old, count, keys.data(), keys.data() + old * k_dim, queries.data() + old * k_dim, decays.data(),
+             decays.data() + old, betas.data() + old, v.data() + old * stride, stride, state.data(), stride, updates.data(),
+             out.data() + old * stride, stride, scratch.data()});
   };
   std::vector<float> want_updates(static_cast<size_t>(64 * stride), 0.0f), want_out(want_updates);
   run(scalar, 0, 64, want_updates, want_out);
@@ -138,7 +139,8 @@ TEST_P(DeltaKernel, MatchesScalarForAnyPartOfABlock) {
   }
   for (const int64_t count : {1, 17, 64}) {
     std::vector<float> got(state.size(), 0.0f), want(got);
-    scalar.fold({k_dim, columns, count, keys.data(), decays.data(), want_updates.data(), state.data(), want.data(), stride, scratch.data()});
+    scalar.fold(
+        {k_dim, columns, count, keys.data(), decays.data(), want_updates.data(), state.data(), want.data(), stride, scratch.data()});
     weir::cpu::delta_kernels(isa).fold(
         {k_dim, columns, count, keys.data(), decays.data(), want_updates.data(), state.data(), got.data(), stride, scratch.data()});
     expect_near(got, want, 2e-5f, "state");
@@ -146,9 +148,10 @@ TEST_P(DeltaKernel, MatchesScalarForAnyPartOfABlock) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cpu, DeltaKernel,
-                         testing::Combine(testing::ValuesIn(available_isas()), testing::Values(1, 20, 128), testing::Values(1, 16, 50, 128)));
+                         testing::Combine(testing::ValuesIn(available_isas()), testing::Values(1, 20, 128),
+                                          testing::Values(1, 16, 50, 128)));
 
-class AttentionKernel : public testing::TestWithParam<std::tuple<Isa, int64_t, int64_t>> {};   // dim, queries
+class AttentionKernel : public testing::TestWithParam<std::tuple<Isa, int64_t, int64_t>> {};  // dim, queries
 
 TEST_P(AttentionKernel, MatchesScalarForAnyLimits) {
   const auto [isa, dim, queries] = GetParam();
@@ -168,7 +171,8 @@ TEST_P(AttentionKernel, MatchesScalarForAnyLimits) {
       std::vector<float> max(static_cast<size_t>(queries)), sum(max), out(static_cast<size_t>(queries * dim));
       weir::cpu::AttentionSegment s{};
       s.num_queries = queries, s.dim = dim, s.limits = limits.data(), s.pages = pages.data(), s.page_stride = page;
-      s.queries = bf16 ? static_cast<const void*>(q16.data()) : q.data(), s.pool = bf16 ? static_cast<const void*>(pool16.data()) : pool.data();
+      s.queries = bf16 ? static_cast<const void*>(q16.data()) : q.data(),
+      s.pool = bf16 ? static_cast<const void*>(pool16.data()) : pool.data();
       s.keys = 0, s.values = page / 2, s.scale = 1.0f / std::sqrt(static_cast<float>(dim));
       s.max = max.data(), s.sum = sum.data(), s.out = out.data(), s.scratch = scratch.data();
       bf16 ? k.segment_bf16(s) : k.segment_f32(s);
@@ -182,7 +186,8 @@ TEST_P(AttentionKernel, MatchesScalarForAnyLimits) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cpu, AttentionKernel,
-                         testing::Combine(testing::ValuesIn(available_isas()), testing::Values(1, 6, 34, 256), testing::Values(1, 5, 6, 20)));
+                         testing::Combine(testing::ValuesIn(available_isas()), testing::Values(1, 6, 34, 256),
+                                          testing::Values(1, 5, 6, 20)));
 
 // Operators use the best instruction set here; the others must keep the same promises.
 TEST(OtherInstructionSets, PassTheTestsOfTheOperators) {

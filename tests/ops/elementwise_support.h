@@ -69,8 +69,8 @@ inline Rows rows_of(const Pieces& pieces) {
     write.push_back(p.write);
     for (int32_t i = 0; i < kPagesPerSequence; ++i) table.push_back(page_of(p.seq, i));
   }
-  return Rows{ints(row_starts, {n + 1}), ints(starts, {n}), ints(table, {n, kPagesPerSequence}), ints(read, {n}), ints(write, {n}),
-              ints(snapshots, {static_cast<int64_t>(snapshots.size()) / 3, 3})};
+  return Rows{ints(row_starts, {n + 1}), ints(starts, {n}), ints(table, {n, kPagesPerSequence}),
+              ints(read, {n}),           ints(write, {n}),  ints(snapshots, {static_cast<int64_t>(snapshots.size()) / 3, 3})};
 }
 
 // Every sequence alone, one token at a time, in its slot 2 s.
@@ -120,7 +120,8 @@ inline Tensor gather(const std::vector<Tensor>& sequences, const Pieces& pieces)
   Tensor x = Tensor::zeros(Shape(std::span<const int64_t>(dims)), DType::kF32);
   float* to = x.data<float>();
   for (const Piece& p : pieces) {
-    std::memcpy(to, sequences[static_cast<size_t>(p.seq)].data<float>() + p.start * width, static_cast<size_t>(p.count * width) * sizeof(float));
+    std::memcpy(to, sequences[static_cast<size_t>(p.seq)].data<float>() + p.start * width,
+                static_cast<size_t>(p.count * width) * sizeof(float));
     to += p.count * width;
   }
   return x;
@@ -131,7 +132,8 @@ inline void scatter(const Tensor& results, const Pieces& pieces, std::vector<Ten
   const int64_t width = results.dim(1);
   const float* from = results.data<float>();
   for (const Piece& p : pieces) {
-    std::memcpy(sequences[static_cast<size_t>(p.seq)].data<float>() + p.start * width, from, static_cast<size_t>(p.count * width) * sizeof(float));
+    std::memcpy(sequences[static_cast<size_t>(p.seq)].data<float>() + p.start * width, from,
+                static_cast<size_t>(p.count * width) * sizeof(float));
     from += p.count * width;
   }
 }

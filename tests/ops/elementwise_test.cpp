@@ -40,7 +40,7 @@ TEST_F(Elementwise, RmsNormOfStridedRows) {
 }
 
 TEST_F(Elementwise, NormRopeTurnsTheFirstPairsOfEachHead) {
-  const int64_t tokens = 21, heads = 3, dim = 40, half = 6, stride = 2 * dim;   // query and gate rows alternate
+  const int64_t tokens = 21, heads = 3, dim = 40, half = 6, stride = 2 * dim;  // query and gate rows alternate
   const Tensor x = random_normal({tokens, heads * stride}, 3), w = random_normal({dim}, 4), freq = random_normal({half}, 5);
   Tensor positions = Tensor::zeros({3, tokens}, DType::kI32);
   for (int64_t i = 0; i < 3 * tokens; ++i) positions.data<int32_t>()[i] = static_cast<int32_t>(i * 997 % 5000);
@@ -57,8 +57,9 @@ TEST_F(Elementwise, NormRopeTurnsTheFirstPairsOfEachHead) {
         if (d < 2 * half) {
           const int64_t i = d % half;
           const auto position = static_cast<float>(positions.data<int32_t>()[axis_of.data<int32_t>()[i] * tokens + t]);
-          const double angle = position * freq.data<float>()[i];   // F32, as specified
-          want = d < half ? normed(i) * std::cos(angle) - normed(i + half) * std::sin(angle) : normed(d) * std::cos(angle) + normed(i) * std::sin(angle);
+          const double angle = position * freq.data<float>()[i];  // F32, as specified
+          want = d < half ? normed(i) * std::cos(angle) - normed(i + half) * std::sin(angle)
+                          : normed(d) * std::cos(angle) + normed(i) * std::sin(angle);
         }
         ASSERT_NEAR(y.data<float>()[(t * heads + h) * dim + d], want, 5e-6) << "token " << t << " head " << h << " element " << d;
       }
@@ -77,11 +78,14 @@ TEST_F(Elementwise, GateHeadsReadsTheGateBesideEachQueryHead) {
 
 TEST_F(Elementwise, RmsNormGatedNormalisesEachHead) {
   const int64_t tokens = 19, heads = 2, dim = 48;
-  const Tensor o = random_normal({tokens, heads * dim}, 8), wide = random_normal({tokens, heads * dim + 9}, 9), w = random_normal({dim}, 10);
+  const Tensor o = random_normal({tokens, heads * dim}, 8), wide = random_normal({tokens, heads * dim + 9}, 9),
+               w = random_normal({dim}, 10);
   const Tensor z = wide.columns(9, heads * dim + 9), y = rms_norm_gated(ctx_, o, w, z, heads, 1e-6f);
   for (int64_t t = 0; t < tokens; ++t)
     for (int64_t i = 0; i < heads * dim; ++i)
-      ASSERT_NEAR(at(y, t, i), at(o, t, i) * inverse_rms(o, t, i / dim * dim, dim) * w.data<float>()[i % dim] * at(z, t, i) * sigmoid(at(z, t, i)), 1e-5);
+      ASSERT_NEAR(at(y, t, i),
+                  at(o, t, i) * inverse_rms(o, t, i / dim * dim, dim) * w.data<float>()[i % dim] * at(z, t, i) * sigmoid(at(z, t, i)),
+                  1e-5);
   expect_rows_alone(y, [&](int64_t a, int64_t b) { return rms_norm_gated(ctx_, o.rows(a, b), w, z.rows(a, b), heads, 1e-6f); });
 }
 

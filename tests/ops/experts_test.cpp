@@ -27,7 +27,7 @@ Tensor random_matrix(int64_t rows, int64_t columns, unsigned seed) {
 float as_type(float value, DType type) { return type == DType::kBF16 ? bf16_to_f32(f32_to_bf16(value)) : value; }
 
 struct Sizes {
-  int64_t hidden, width, shared_width, experts, top_k;   // shared_width 0: no shared expert
+  int64_t hidden, width, shared_width, experts, top_k;  // shared_width 0: no shared expert
 };
 
 // Experts with their unpacked weights; the shared expert is the last one.
@@ -54,7 +54,8 @@ struct Model {
     const int64_t width = d.dim(1);
     const auto dot = [&](const Tensor& w, int64_t row, auto&& input) {
       double sum = 0;
-      for (int64_t i = 0; i < w.dim(1); ++i) sum += double(as_type(w.data<float>()[row * w.dim(1) + i], type)) * double(as_type(float(input(i)), type));
+      for (int64_t i = 0; i < w.dim(1); ++i)
+        sum += double(as_type(w.data<float>()[row * w.dim(1) + i], type)) * double(as_type(float(input(i)), type));
       return sum;
     };
     std::vector<double> inner(static_cast<size_t>(width)), out(static_cast<size_t>(hidden));
@@ -143,9 +144,11 @@ TEST_P(Experts, TokensDoNotDependOnTheBatchOrTheThreads) {
   for (const int64_t rows : {1, 2, 3, 5, 7, 12, 13, 17, 64, 100}) {
     for (const int threads : {1, 2, 3}) {
       const int64_t first = (rows * 7) % (101 - rows);
-      const Tensor y = run(isa(), threads, x.rows(first, first + rows), part(first, first + rows), model.packed, start.rows(first, first + rows));
+      const Tensor y =
+          run(isa(), threads, x.rows(first, first + rows), part(first, first + rows), model.packed, start.rows(first, first + rows));
       for (int64_t t = 0; t < rows; ++t)
-        ASSERT_EQ(std::memcmp(y.data<float>() + t * hidden, alone[static_cast<size_t>(first + t)].raw(), static_cast<size_t>(hidden) * 4), 0)
+        ASSERT_EQ(std::memcmp(y.data<float>() + t * hidden, alone[static_cast<size_t>(first + t)].raw(), static_cast<size_t>(hidden) * 4),
+                  0)
             << "token " << t << " of " << rows << ", " << threads << " threads";
     }
   }
@@ -169,7 +172,7 @@ TEST_P(ExpertsOnIsa, IdsOutsideTheExpertsAreSkipped) {
   const Model model(sizes, DType::kBF16);
   const Tensor x = random_matrix(3, 48, 1), start = random_matrix(3, 48, 2);
   Routing routing = random_routing(3, sizes, 3);
-  for (const int64_t at : {0, 2, 3}) routing.ids.data<int32_t>()[at] = at == 0 ? -1 : 4;   // token 0 keeps its second choice, token 1 none
+  for (const int64_t at : {0, 2, 3}) routing.ids.data<int32_t>()[at] = at == 0 ? -1 : 4;  // token 0 keeps its second choice, token 1 none
   const Tensor y = run(GetParam(), 2, x, routing, model.packed, start);
   EXPECT_NE(std::memcmp(y.raw(), start.raw(), 48 * 4), 0);
   EXPECT_EQ(std::memcmp(y.data<float>() + 48, start.data<float>() + 48, 48 * 4), 0);
@@ -213,7 +216,8 @@ TEST_P(ExpertsOnIsa, NanStaysWithItsToken) {
     for (int64_t i = 0; i < 48; ++i) ASSERT_EQ(std::isnan(y.data<float>()[t * 48 + i]), t == 5) << t << " " << i;
 }
 
-INSTANTIATE_TEST_SUITE_P(Cpu, ExpertsOnIsa, testing::ValuesIn(available_isas()), [](const auto& info) { return weir::cpu::name(info.param); });
+INSTANTIATE_TEST_SUITE_P(Cpu, ExpertsOnIsa, testing::ValuesIn(available_isas()),
+                         [](const auto& info) { return weir::cpu::name(info.param); });
 
 }  // namespace
 }  // namespace weir::ops

@@ -118,7 +118,8 @@ TEST_P(Linear, StridedRowsAreRead) {
   const PackedMatrix w = packed(random_matrix(n, k, 9), type());
   const Tensor wide = random_matrix(13, k + 5, 10), x = wide.columns(3, 3 + k);
   Tensor dense = Tensor::zeros({13, k}, DType::kF32);
-  for (int64_t t = 0; t < 13; ++t) std::memcpy(dense.data<float>() + t * k, x.data<float>() + t * x.row_stride(), static_cast<size_t>(k) * 4);
+  for (int64_t t = 0; t < 13; ++t)
+    std::memcpy(dense.data<float>() + t * k, x.data<float>() + t * x.row_stride(), static_cast<size_t>(k) * 4);
   const Tensor y = run(2, x, w), want = run(2, dense, w);
   EXPECT_EQ(std::memcmp(y.raw(), want.raw(), static_cast<size_t>(y.nbytes())), 0);
 }
@@ -171,7 +172,8 @@ TEST_P(LinearOnIsa, NanAndInfinityStayInTheirRow) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cpu, LinearOnIsa, testing::ValuesIn(available_isas()), [](const auto& info) { return weir::cpu::name(info.param); });
+INSTANTIATE_TEST_SUITE_P(Cpu, LinearOnIsa, testing::ValuesIn(available_isas()),
+                         [](const auto& info) { return weir::cpu::name(info.param); });
 
 TEST(LinearOperator, TakesItsResultFromTheArena) {
   Arena arena(size_t{4} << 20);
@@ -202,7 +204,9 @@ TEST(PackedMatrix, HoldsRowsOfEverySourceTypeWhereverTheyComeFrom) {
     std::vector<float> values(static_cast<size_t>(rows * k));
     for (int64_t i = 0; i < rows * k; ++i) {
       const auto bits16 = static_cast<uint16_t>(from == DType::kF16 ? rng() % 0x7c00 : (rng() % 0x100) + 0x3f00);
-      const float value = from == DType::kF32 ? float(rng() % 100'000) / 777.0f : from == DType::kF16 ? f16_to_f32(bits16) : bf16_to_f32(bits16);
+      const float value = from == DType::kF32   ? float(rng() % 100'000) / 777.0f
+                          : from == DType::kF16 ? f16_to_f32(bits16)
+                                                : bf16_to_f32(bits16);
       values[static_cast<size_t>(i)] = value;
       std::memcpy(file.data() + 1 + i * size, from == DType::kF32 ? static_cast<const void*>(&value) : &bits16, static_cast<size_t>(size));
     }

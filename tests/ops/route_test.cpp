@@ -29,7 +29,7 @@ class Route : public testing::Test {
 TEST_F(Route, IsTheNormalisedTopOfTheSoftmax) {
   const int64_t tokens = 50, experts = 130, top_k = 8;
   Tensor logits = random_normal({tokens, experts + 1}, 1, 2.0f);
-  for (int64_t i = 0; i < logits.numel(); ++i)   // BF16 values: with ties
+  for (int64_t i = 0; i < logits.numel(); ++i)  // BF16 values: with ties
     logits.data<float>()[i] = bf16_to_f32(static_cast<uint16_t>(f32_to_bf16(logits.data<float>()[i]) & 0xfff0u));
   const Routing r = route(ctx_, logits, experts, top_k, true);
   for (int64_t t = 0; t < tokens; ++t) {
@@ -58,9 +58,7 @@ TEST_F(Route, BreaksTiesToTheLowerId) {
   EXPECT_EQ(weights(all_equal), (std::vector<float>{0.5f, 0.5f}));
 }
 
-TEST_F(Route, TakesAllExpertsWhenAllAreWanted) {
-  EXPECT_EQ(ids(of({1, 5, 3}, 3, 3)), (std::vector<int32_t>{1, 2, 0}));
-}
+TEST_F(Route, TakesAllExpertsWhenAllAreWanted) { EXPECT_EQ(ids(of({1, 5, 3}, 3, 3)), (std::vector<int32_t>{1, 2, 0})); }
 
 TEST_F(Route, KeepsIdsValidForLogitsThatAreNotNumbers) {
   const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();

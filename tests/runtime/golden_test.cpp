@@ -37,7 +37,8 @@ void expect_same_bits(const std::vector<float>& got, const std::vector<float>& w
 TEST_P(Golden, LogitsAreThoseOfTransformers) {
   GoldenModel model(dir());
   for (int p = 0; p < kPrompts; ++p)
-    EXPECT_LT(worst_difference(model.prefill(p, prompt(p), 0), reference_.floats("text." + std::to_string(p) + ".logits")), 1e-3f) << "prompt " << p;
+    EXPECT_LT(worst_difference(model.prefill(p, prompt(p), 0), reference_.floats("text." + std::to_string(p) + ".logits")), 1e-3f)
+        << "prompt " << p;
 }
 
 TEST_P(Golden, GreedyTokensAreThoseOfTransformers) {
@@ -55,7 +56,7 @@ TEST_P(Golden, StatesAfterThePromptAreThoseOfTransformers) {
   GoldenModel model(dir());
   const ModelConfig& c = model.config();
   const ops::DeltaShape shape{c.k_heads, c.v_heads, c.k_dim, c.v_dim};
-  const std::vector<Token> ids = prompt(1);   // the traced one
+  const std::vector<Token> ids = prompt(1);  // the traced one
   model.prefill(3, ids, 0);
   size_t delta = 0;
   for (size_t l = 0; l < c.layers.size(); ++l) {
@@ -65,12 +66,13 @@ TEST_P(Golden, StatesAfterThePromptAreThoseOfTransformers) {
     const Tensor got = ops::delta_state(model.cache().delta[delta], shape, 3, static_cast<int64_t>(ids.size()));
     ASSERT_EQ(static_cast<size_t>(got.numel()), want.size());
     for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(got.data<float>()[i], want[i], 1e-3f) << name << " at " << i;
-    const std::vector<float> conv = reference_.floats(name + ".conv");   // [channels, kernel - 1]
-    const Tensor ring = model.cache().conv[delta][3];                     // token t at t % R
+    const std::vector<float> conv = reference_.floats(name + ".conv");  // [channels, kernel - 1]
+    const Tensor ring = model.cache().conv[delta][3];                   // token t at t % R
     for (int64_t ch = 0; ch < shape.channels(); ++ch)
       for (int64_t j = 0; j < c.conv_kernel - 1; ++j) {
         const int64_t token = static_cast<int64_t>(ids.size()) - (c.conv_kernel - 1) + j;
-        ASSERT_NEAR(ring.data<float>()[token % ring.dim(0) * shape.channels() + ch], conv[static_cast<size_t>(ch * (c.conv_kernel - 1) + j)], 1e-3f)
+        ASSERT_NEAR(ring.data<float>()[token % ring.dim(0) * shape.channels() + ch],
+                    conv[static_cast<size_t>(ch * (c.conv_kernel - 1) + j)], 1e-3f)
             << name;
       }
     ++delta;
@@ -85,7 +87,8 @@ TEST_P(Golden, ChunkingDoesNotChangeABit) {
     const auto whole = model.prefill(0, ids, 0);
     for (const int32_t chunk : {1, 7, 64, 65, 128}) {
       const auto cut = model.prefill(1, ids, chunk);
-      for (size_t t = 0; t < ids.size(); ++t) expect_same_bits(cut[t], whole[t], "chunk " + std::to_string(chunk) + ", token " + std::to_string(t));
+      for (size_t t = 0; t < ids.size(); ++t)
+        expect_same_bits(cut[t], whole[t], "chunk " + std::to_string(chunk) + ", token " + std::to_string(t));
     }
   }
 }
@@ -103,10 +106,11 @@ TEST_P(Golden, BatchingDoesNotChangeABit) {
         for (Token& token : seq) token = static_cast<Token>(rng() % static_cast<uint32_t>(model.config().vocab_size));
         const auto prompt_end = static_cast<int32_t>(seq.size()) - 3;
         auto logits = model.step({GoldenModel::row(0, 0, {seq.begin(), seq.begin() + prompt_end})});
-        for (int32_t i = prompt_end; i < prompt_end + 3; ++i) logits.push_back(model.step({GoldenModel::row(0, i, {seq[static_cast<size_t>(i)]})})[0]);
+        for (int32_t i = prompt_end; i < prompt_end + 3; ++i)
+          logits.push_back(model.step({GoldenModel::row(0, i, {seq[static_cast<size_t>(i)]})})[0]);
         alone.push_back(std::move(logits));
       }
-      for (int part = 0; part < 4; ++part) {   // the prompts in one step, then the single tokens
+      for (int part = 0; part < 4; ++part) {  // the prompts in one step, then the single tokens
         std::vector<SeqStep> rows;
         for (int32_t b = 0; b < batch; ++b) {
           const std::vector<Token>& seq = ids[static_cast<size_t>(b)];
@@ -118,7 +122,8 @@ TEST_P(Golden, BatchingDoesNotChangeABit) {
         size_t at = 0;
         for (size_t b = 0; b < ids.size(); ++b) {
           const size_t first = part == 0 ? 0 : ids[b].size() - 4 + static_cast<size_t>(part), count = part == 0 ? ids[b].size() - 3 : 1;
-          for (size_t i = 0; i < count; ++i) expect_same_bits(together[at++], alone[b][first + i], "batch " + std::to_string(batch) + ", sequence " + std::to_string(b));
+          for (size_t i = 0; i < count; ++i)
+            expect_same_bits(together[at++], alone[b][first + i], "batch " + std::to_string(batch) + ", sequence " + std::to_string(b));
         }
       }
     }
@@ -129,7 +134,7 @@ TEST_P(Golden, Bfloat16StaysNearTheReference) {
   GoldenModel model(dir(), DType::kBF16);
   const std::vector<float> want = reference_.floats("text.0.logits");
   const auto got = model.prefill(0, prompt(0), 0);
-  std::vector<double> row_errors;   // relative root mean square; the median, because one router flip moves all later rows
+  std::vector<double> row_errors;  // relative root mean square; the median, because one router flip moves all later rows
   for (size_t t = 0; t < got.size(); ++t) {
     double error = 0, size = 0;
     for (size_t i = 0; i < got[t].size(); ++i) {
@@ -143,7 +148,8 @@ TEST_P(Golden, Bfloat16StaysNearTheReference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Checkpoints, Golden,
-                         testing::Values("moe", "moe_fused", "moe_per_expert", "moe_tied", "dense", "dense_tied", "head_ratios", "real_heads", "float32", "long"),
+                         testing::Values("moe", "moe_fused", "moe_per_expert", "moe_tied", "dense", "dense_tied", "head_ratios",
+                                         "real_heads", "float32", "long"),
                          [](const auto& test) { return std::string(test.param); });
 
 }  // namespace

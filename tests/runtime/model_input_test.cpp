@@ -55,8 +55,8 @@ TEST(ModelInput, RefusesAPlanThatContradictsItself) {
   refused([](SeqStep& r) { r.snapshots = {{.position = 20, .slot = SlotId(0)}}; });
   refused([](SeqStep& r) { r.snapshots = {{.position = 23, .slot = SlotId(0)}}; });
   refused([](SeqStep& r) { r.start = -1; });
-  refused([](SeqStep& r) { r.num_drafts = 1; });                     // nothing would verify it
-  refused([](SeqStep& r) { r.sample = Sampling{}, r.num_drafts = 2; });   // no token of its own
+  refused([](SeqStep& r) { r.num_drafts = 1; });                         // nothing would verify it
+  refused([](SeqStep& r) { r.sample = Sampling{}, r.num_drafts = 2; });  // no token of its own
   refused([](SeqStep& r) { r.want_drafts = 1; });
   refused([](SeqStep& r) { r.next = 100; });
   refused([](SeqStep& r) { r.prompt_next = {-1}; });

@@ -20,7 +20,8 @@ Sampling how(SamplingParams params, uint64_t seed = 1, int32_t output_index = 0)
 
 Token draw(std::vector<float> logits, const Sampling& sampling, int32_t num_tokens = -1) {
   const std::vector<Token> eos = {3};
-  return sample(logits, sampling, {.eos_token_ids = eos, .num_tokens = num_tokens < 0 ? static_cast<int32_t>(logits.size()) : num_tokens}).token;
+  return sample(logits, sampling, {.eos_token_ids = eos, .num_tokens = num_tokens < 0 ? static_cast<int32_t>(logits.size()) : num_tokens})
+      .token;
 }
 
 // Shares of the tokens over many output positions.
@@ -81,11 +82,11 @@ TEST(Sampler, PenaltiesCountPromptAndOutputAsVllmDoes) {
   Sampling s = how({.temperature = 0, .repetition_penalty = 2.0f});
   s.history = {0, 1};
   s.prompt_tokens = 1;
-  EXPECT_EQ(draw({4, 4, 2.5f, -9}, s), 2);                       // both the prompt's and the output's token are halved
+  EXPECT_EQ(draw({4, 4, 2.5f, -9}, s), 2);  // both the prompt's and the output's token are halved
   s = how({.temperature = 0, .frequency_penalty = 0.5f});
   s.history = {0, 0, 1, 1, 1};
   s.prompt_tokens = 2;
-  EXPECT_EQ(draw({1, 2, 0, 0}, s), 0);                           // 2 - 3 · 0.5 < 1: the prompt does not count
+  EXPECT_EQ(draw({1, 2, 0, 0}, s), 0);  // 2 - 3 · 0.5 < 1: the prompt does not count
   s = how({.temperature = 0, .presence_penalty = 1.5f});
   s.history = {1, 1};
   s.prompt_tokens = 0;
@@ -98,7 +99,7 @@ TEST(Sampler, BiasAllowedIdsAndBadWordsMaskTokens) {
   Sampling s = how({.temperature = 0, .bad_words = {{7, 0}, {1}}});
   s.history = {7};
   s.prompt_tokens = 0;
-  EXPECT_EQ(draw({5, 4, 3, 2}, s), 2);                           // "7 0" would be completed, "1" is forbidden by itself
+  EXPECT_EQ(draw({5, 4, 3, 2}, s), 2);  // "7 0" would be completed, "1" is forbidden by itself
   s.history = {8};
   EXPECT_EQ(draw({5, 4, 3, 2}, s), 0);
 }
@@ -108,7 +109,7 @@ TEST(Sampler, StopTokensWaitForMinTokens) {
   s.output_index = 3;
   EXPECT_EQ(draw({1, 2, 5, 6}, s), 3);
   s.output_index = 2;
-  EXPECT_EQ(draw({1, 2, 5, 6}, s), 1);                           // eos 3 and stop id 2 are masked
+  EXPECT_EQ(draw({1, 2, 5, 6}, s), 1);  // eos 3 and stop id 2 are masked
 }
 
 TEST(Sampler, ReportsWhatCannotBeDrawn) {
@@ -119,7 +120,8 @@ TEST(Sampler, ReportsWhatCannotBeDrawn) {
 TEST(Sampler, LogprobsAreOfTheUntouchedDistribution) {
   std::vector<float> logits = {0, 1, 2, 3};
   const std::vector<Token> eos;
-  const Sample s = sample(logits, how({.temperature = 0, .logit_bias = {{0, 100.0f}}, .logprobs = 2}), {.eos_token_ids = eos, .num_tokens = 4});
+  const Sample s =
+      sample(logits, how({.temperature = 0, .logit_bias = {{0, 100.0f}}, .logprobs = 2}), {.eos_token_ids = eos, .num_tokens = 4});
   const double total = 1 + std::exp(1) + std::exp(2) + std::exp(3);
   ASSERT_EQ(s.logprobs.size(), 3u);
   EXPECT_EQ(s.logprobs[0].token, 0);

@@ -37,8 +37,12 @@ void expect_as_jinja(const ChatTemplate* tmpl, const std::string& source, const 
     EXPECT_EQ(e.code, ErrorCode::kInvalidArgument);
     error = e.what();
   }
-  if (want.contains("text")) EXPECT_EQ(got, want["text"].get<std::string>()) << source << "\n" << variables.dump() << "\n" << error;
-  else EXPECT_TRUE(!error.empty() && error.find(want["error"].get<std::string>()) != error.npos) << source << "\n" << want.dump() << "\n" << error << got;
+  if (want.contains("text"))
+    EXPECT_EQ(got, want["text"].get<std::string>()) << source << "\n" << variables.dump() << "\n" << error;
+  else
+    EXPECT_TRUE(!error.empty() && error.find(want["error"].get<std::string>()) != error.npos) << source << "\n"
+                                                                                              << want.dump() << "\n"
+                                                                                              << error << got;
 }
 
 TEST(ChatTemplate, RendersEveryConstructAsJinja2Does) {
@@ -73,20 +77,22 @@ TEST(ChatTemplate, ServesManyThreads) {
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&tmpl, t] {
       const std::string word(1, static_cast<char>('a' + t)), capital(1, static_cast<char>('A' + t));
-      for (int i = 0; i < 200; ++i)
-        EXPECT_EQ(tmpl.render({{"messages", {word, word}}}), "1:" + capital + ";2:" + capital + ";");
+      for (int i = 0; i < 200; ++i) EXPECT_EQ(tmpl.render({{"messages", {word, word}}}), "1:" + capital + ";2:" + capital + ";");
     });
   }
   for (std::thread& thread : threads) thread.join();
 }
 
 TEST(ChatTemplate, ErrorsNameTemplateAndLine) {
-  EXPECT_THAT(error_of([] { ChatTemplate("a\n{% if x %}\n{{ 1 + }}", "my.jinja"); }), AllOf(HasSubstr("my.jinja, line 3"), HasSubstr("unexpected '}}'")));
-  EXPECT_THAT(error_of([] { ChatTemplate("a\n{{ x | nofilter }}", "my.jinja"); }), AllOf(HasSubstr("line 2"), HasSubstr("no filter named 'nofilter'")));
+  EXPECT_THAT(error_of([] { ChatTemplate("a\n{% if x %}\n{{ 1 + }}", "my.jinja"); }),
+              AllOf(HasSubstr("my.jinja, line 3"), HasSubstr("unexpected '}}'")));
+  EXPECT_THAT(error_of([] { ChatTemplate("a\n{{ x | nofilter }}", "my.jinja"); }),
+              AllOf(HasSubstr("line 2"), HasSubstr("no filter named 'nofilter'")));
   EXPECT_THAT(error_of([] { ChatTemplate("{% if x %}", "my.jinja"); }), AllOf(HasSubstr("not closed"), HasSubstr("{% endif %}")));
   const ChatTemplate tmpl("\n\n{{ raise_exception('no ' ~ what) }}", "my.jinja");
   EXPECT_THAT(error_of([&] { tmpl.render({{"what", "luck"}}); }), HasSubstr("my.jinja, line 3: no luck"));
-  EXPECT_THAT(error_of([] { ChatTemplate("{{ a.b.c }}").render({{"a", Json::object()}}); }), HasSubstr("'dict object' has no attribute 'b'"));
+  EXPECT_THAT(error_of([] { ChatTemplate("{{ a.b.c }}").render({{"a", Json::object()}}); }),
+              HasSubstr("'dict object' has no attribute 'b'"));
   EXPECT_THAT(error_of([] { ChatTemplate("{{ a.b }}").render(Json::object()); }), HasSubstr("'a' is undefined"));
   EXPECT_THAT(error_of([] { ChatTemplate("x").render(Json::array()); }), HasSubstr("variables must be an object"));
 }

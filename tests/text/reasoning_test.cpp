@@ -76,7 +76,8 @@ TEST(Reasoning, PassesTextOnAsSoonAsItIsCertain) {
 }
 
 TEST(Reasoning, AnyChunkingGivesTheSameParts) {
-  static constexpr const char* kPieces[] = {"</think>", "<think>", "<tool_call>", "\n", "\n\n", "a", " ", "<", "</", "</thin", "<tool", "é", ">"};
+  static constexpr const char* kPieces[] = {"</think>", "<think>", "<tool_call>", "\n",    "\n\n", "a", " ",
+                                            "<",        "</",      "</thin",      "<tool", "é",    ">"};
   std::mt19937 rng(9);
   for (int round = 0; round < 20'000; ++round) {
     std::string text;
@@ -87,7 +88,8 @@ TEST(Reasoning, AnyChunkingGivesTheSameParts) {
       chunks.push_back(text.substr(at, size));
       at += size;
     }
-    for (const bool thinking : {false, true}) ASSERT_EQ(split(chunks, thinking), split(text, thinking)) << "round " << round << ", text " << text;
+    for (const bool thinking : {false, true})
+      ASSERT_EQ(split(chunks, thinking), split(text, thinking)) << "round " << round << ", text " << text;
   }
 }
 

@@ -74,7 +74,7 @@ TEST(StopMatcher, PassesAllTextWithoutStopStrings) {
 }
 
 TEST(StopMatcher, NeverCutsACharacter) {
-  StopMatcher matcher({"\u00e8!"}, false);   // the text's é shares its first byte with the stop string's è
+  StopMatcher matcher({"\u00e8!"}, false);  // the text's é shares its first byte with the stop string's è
   EXPECT_EQ(matcher.push("caf\u00e9").safe, "caf\u00e9");
   EXPECT_EQ(matcher.push("\u00e8").safe, "");
   EXPECT_EQ(matcher.push("?").safe, "\u00e8?");

@@ -55,7 +55,8 @@ std::vector<std::string> names_of(const Checkpoint& c) {
 TEST(CanonicalName, IsTheSameForEveryPrefixInUse) {
   for (const char* prefix : {"model.language_model.", "language_model.model.", "model."}) {
     EXPECT_EQ(canonical_name(std::string(prefix) + "embed_tokens.weight"), "model.language_model.embed_tokens.weight");
-    EXPECT_EQ(canonical_name(std::string(prefix) + "layers.3.mlp.gate.weight_scale"), "model.language_model.layers.3.mlp.gate.weight_scale");
+    EXPECT_EQ(canonical_name(std::string(prefix) + "layers.3.mlp.gate.weight_scale"),
+              "model.language_model.layers.3.mlp.gate.weight_scale");
     EXPECT_EQ(canonical_name(std::string(prefix) + "norm.weight"), "model.language_model.norm.weight");
   }
   EXPECT_EQ(canonical_name("language_model.lm_head.weight"), "lm_head.weight");
@@ -134,8 +135,10 @@ TEST(Checkpoint, RefusesAnIndexThatLies) {
   EXPECT_THAT(with_index("[]"), HasSubstr("\"weight_map\" must be an object"));
   EXPECT_THAT(with_index(R"({"weight_map":{}})"), HasSubstr("\"weight_map\" is empty"));
   EXPECT_THAT(with_index(R"({"weight_map":{"a":1}})"), HasSubstr("weight_map['a'] must be a file name"));
-  EXPECT_THAT(with_index(index_of({{"a", "m1.safetensors"}, {"b", "m1.safetensors"}})), HasSubstr("m1.safetensors holds 'b', but it does not"));
-  EXPECT_THAT(with_index(index_of({{"a", "m1.safetensors"}, {"b", "m2.safetensors"}})), HasSubstr("names m2.safetensors, which is missing"));
+  EXPECT_THAT(with_index(index_of({{"a", "m1.safetensors"}, {"b", "m1.safetensors"}})),
+              HasSubstr("m1.safetensors holds 'b', but it does not"));
+  EXPECT_THAT(with_index(index_of({{"a", "m1.safetensors"}, {"b", "m2.safetensors"}})),
+              HasSubstr("names m2.safetensors, which is missing"));
   EXPECT_THAT(with_index(index_of({{"a", "m1.safetensors"}, {"a", "m1.safetensors"}})), HasSubstr("'a' twice"));
   for (const char* name : {"../m1.safetensors", "/etc/passwd", "sub/m1.safetensors", "m1.bin", "", ".safetensors", "m1\\u0000.safetensors"})
     EXPECT_THAT(with_index(index_of({{"a", name}})), HasSubstr("is not a plain *.safetensors name")) << name;
@@ -145,7 +148,8 @@ TEST(Checkpoint, RefusesTwoTensorsOfOneCanonicalName) {
   const TempDir dir;
   dir.write("a.safetensors", file_with({"model.layers.0.w"}));
   dir.write("b.safetensors", file_with({"language_model.model.layers.0.w"}));
-  EXPECT_THAT(open_error(dir), AllOf(HasSubstr("'model.language_model.layers.0.w' occurs twice"), HasSubstr("a.safetensors"), HasSubstr("b.safetensors")));
+  EXPECT_THAT(open_error(dir),
+              AllOf(HasSubstr("'model.language_model.layers.0.w' occurs twice"), HasSubstr("a.safetensors"), HasSubstr("b.safetensors")));
 }
 
 TEST(Checkpoint, NamesWhatCannotBeOpened) {
@@ -177,7 +181,10 @@ TEST(Checkpoint, OpensTheBundledModelAndTheGoldenShards) {
 
 class WeightReaderTest : public testing::Test {
  protected:
-  WeightReaderTest() { dir_.write("model.safetensors", file_with({"model.layers.0.q_proj.weight", "model.layers.0.k_proj.weight", "visual.a", "lm_head.weight"})); }
+  WeightReaderTest() {
+    dir_.write("model.safetensors",
+               file_with({"model.layers.0.q_proj.weight", "model.layers.0.k_proj.weight", "visual.a", "lm_head.weight"}));
+  }
   TempDir dir_;
 };
 
@@ -187,7 +194,8 @@ TEST_F(WeightReaderTest, EndsWithNothingLeftOver) {
   EXPECT_TRUE(reader.has("lm_head.weight"));
   EXPECT_FALSE(reader.has("lm_head.bias"));
   EXPECT_EQ(reader.take("lm_head.weight", Shape{2}).data<uint8_t>()[0], 3);
-  EXPECT_THAT(error_of([&] { reader.expect_all_taken(); }), AllOf(HasSubstr("3 tensors of the checkpoint do not belong"), HasSubstr("'visual.a' [2]")));
+  EXPECT_THAT(error_of([&] { reader.expect_all_taken(); }),
+              AllOf(HasSubstr("3 tensors of the checkpoint do not belong"), HasSubstr("'visual.a' [2]")));
   reader.ignore("model.visual.");
   reader.take("model.language_model.layers.0.q_proj.weight", Shape{2});
   EXPECT_THAT(error_of([&] { reader.expect_all_taken(); }), HasSubstr("1 tensor of the checkpoint does not belong"));
@@ -206,7 +214,8 @@ TEST_F(WeightReaderTest, ProposesCloseNames) {
   const Checkpoint c = Checkpoint::open(dir_.path());
   WeightReader reader(c);
   const std::string error = error_of([&] { reader.take("model.language_model.layers.0.v_proj.weight", Shape{2}); });
-  EXPECT_THAT(error, AllOf(HasSubstr("'model.language_model.layers.0.v_proj.weight' [2] is missing"), HasSubstr("layers.0.q_proj.weight'"), HasSubstr("layers.0.k_proj.weight'")));
+  EXPECT_THAT(error, AllOf(HasSubstr("'model.language_model.layers.0.v_proj.weight' [2] is missing"), HasSubstr("layers.0.q_proj.weight'"),
+                           HasSubstr("layers.0.k_proj.weight'")));
   EXPECT_THAT(error, testing::Not(HasSubstr("lm_head")));
 }
 

@@ -26,7 +26,9 @@ std::string error_of(const std::string& file) {
   return "(no error)";
 }
 
-std::string error_of_header(const std::string& header, size_t data_bytes = 64) { return error_of(safetensors(header, std::string(data_bytes, 'd'))); }
+std::string error_of_header(const std::string& header, size_t data_bytes = 64) {
+  return error_of(safetensors(header, std::string(data_bytes, 'd')));
+}
 
 TEST(Safetensors, ReadsNamesTypesShapesAndPlaces) {
   const std::string header = R"({"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},
@@ -58,7 +60,8 @@ TEST(Safetensors, RefusesFilesThatAreTooShortForTheirHeader) {
 }
 
 TEST(Safetensors, RefusesHeadersThatAreNoJsonObject) {
-  for (const char* header : {"", "{", "null", "[]", "{}x", "\"a\"", "{\"a\":}", "{\"\xff\":1}", "[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]"})
+  for (const char* header :
+       {"", "{", "null", "[]", "{}x", "\"a\"", "{\"a\":}", "{\"\xff\":1}", "[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]"})
     EXPECT_THAT(error_of_header(header), HasSubstr("header")) << header;
 }
 
@@ -96,7 +99,8 @@ TEST(Safetensors, RefusesShapesWhoseProductOverflows) {
 }
 
 TEST(Safetensors, RefusesNamesThatOccurTwiceOrCannotBePrinted) {
-  const std::string entry = R"({"dtype":"U8","shape":[1],"data_offsets":[0,1]})", other = R"({"dtype":"U8","shape":[1],"data_offsets":[1,2]})";
+  const std::string entry = R"({"dtype":"U8","shape":[1],"data_offsets":[0,1]})",
+                    other = R"({"dtype":"U8","shape":[1],"data_offsets":[1,2]})";
   EXPECT_THAT(error_of_header("{\"a\":" + entry + ",\"b\":" + other + ",\"a\":" + other + "}"), HasSubstr("'a' occurs twice"));
   EXPECT_THAT(error_of_header("{\"\":" + entry + "}"), HasSubstr("tensor name"));
   EXPECT_THAT(error_of_header("{\"a\\u0000b\":" + entry + "}"), HasSubstr("tensor name"));
@@ -105,7 +109,8 @@ TEST(Safetensors, RefusesNamesThatOccurTwiceOrCannotBePrinted) {
 }
 
 TEST(Safetensors, RefusesTensorsThatShareBytes) {
-  const std::string header = R"({"a":{"dtype":"U8","shape":[8],"data_offsets":[0,8]},"b":{"dtype":"U8","shape":[8],"data_offsets":[7,15]}})";
+  const std::string header =
+      R"({"a":{"dtype":"U8","shape":[8],"data_offsets":[0,8]},"b":{"dtype":"U8","shape":[8],"data_offsets":[7,15]}})";
   EXPECT_THAT(error_of_header(header), HasSubstr("'a' and 'b' overlap"));
 }
 
@@ -128,8 +133,9 @@ void expect_sound(const std::string& file) {
 }
 
 TEST(Safetensors, SurvivesRandomDamageToTheHeader) {
-  const std::string header = R"({"__metadata__":{"format":"pt"},"a.weight":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},)"
-                             R"("b":{"dtype":"BF16","shape":[2,1,4],"data_offsets":[24,40]},"c":{"dtype":"I64","shape":[],"data_offsets":[40,48]}})";
+  const std::string header =
+      R"({"__metadata__":{"format":"pt"},"a.weight":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},)"
+      R"("b":{"dtype":"BF16","shape":[2,1,4],"data_offsets":[24,40]},"c":{"dtype":"I64","shape":[],"data_offsets":[40,48]}})";
   const std::string good = safetensors(header, std::string(48, 'd'));
   constexpr std::string_view kLikely = "{}[]\",:0123456789-eE.\\u ";
   std::mt19937 rng(5);
@@ -146,7 +152,7 @@ TEST(Safetensors, SurvivesRandomDamageToTheHeader) {
       }
       if (file.size() <= 8 + header.size()) break;
     }
-    if (rng() % 2 == 0 && file.size() > 8) {   // keep the length honest, so that the damage reaches the JSON
+    if (rng() % 2 == 0 && file.size() > 8) {  // keep the length honest, so that the damage reaches the JSON
       const std::string length = le64(std::min<uint64_t>(file.size() - 8, header.size() + rng() % 3));
       std::copy(length.begin(), length.end(), file.begin());
     }

@@ -30,7 +30,7 @@ bool ChoiceStream::push(RequestOutput output) {
     delta_.tokens.push_back(token);
     if (i < output.logprobs.size()) delta_.logprobs.push_back(std::move(output.logprobs[i]));
     count_reasoning(token);
-    if (stop_token_last && i + 1 == output.tokens.size() && !options_.include_stop) break;   // it ends the text, it is not part of it
+    if (stop_token_last && i + 1 == output.tokens.size() && !options_.include_stop) break;  // it ends the text, it is not part of it
     if (add_text(detokenizer_.push(token))) return !output.finish;
   }
   if (!output.finish) return false;
@@ -39,8 +39,10 @@ bool ChoiceStream::push(RequestOutput output) {
   add_visible(stop_matcher_.finish());
   const Finish& last = *output.finish;
   const bool asked_for = stop_token_last && std::ranges::count(options_.stop_token_ids, *last.stop_token);
-  if (asked_for) finish(last.reason, *last.stop_token);
-  else finish(last.reason, std::monostate{}, last.error);
+  if (asked_for)
+    finish(last.reason, *last.stop_token);
+  else
+    finish(last.reason, std::monostate{}, last.error);
   return false;
 }
 
@@ -72,9 +74,12 @@ void ChoiceStream::add_parts(ReasoningParser::Delta parts) {
 }
 
 void ChoiceStream::count_reasoning(Token token) {
-  if (token == end_think_) thinking_ = false;
-  else if (token == think_ && usage_.completion_tokens == 1) thinking_ = true;
-  else if (thinking_) ++reasoning_tokens_;
+  if (token == end_think_)
+    thinking_ = false;
+  else if (token == think_ && usage_.completion_tokens == 1)
+    thinking_ = true;
+  else if (thinking_)
+    ++reasoning_tokens_;
 }
 
 void ChoiceStream::finish(FinishReason reason, std::variant<std::monostate, Token, std::string> stop_reason, std::string error) {

@@ -19,28 +19,28 @@ namespace weir {
 
 struct ChoiceOptions {
   std::vector<std::string> stop;
-  bool include_stop = false;              // the stop string or stop token stays in the text
+  bool include_stop = false;  // the stop string or stop token stays in the text
   bool skip_special = true;
-  int32_t min_tokens = 0;                 // stop strings in the text of the first min_tokens do not count
-  std::vector<Token> stop_token_ids;      // reported as stop_reason; an eos is not
+  int32_t min_tokens = 0;             // stop strings in the text of the first min_tokens do not count
+  std::vector<Token> stop_token_ids;  // reported as stop_reason; an eos is not
   bool split_reasoning = false;
-  bool starts_thinking = false;           // the prompt ends inside a thought
-  bool keep_reasoning = true;             // false: thoughts are dropped (include_reasoning)
-  std::string prefix;                     // content that comes first: echo
+  bool starts_thinking = false;  // the prompt ends inside a thought
+  bool keep_reasoning = true;    // false: thoughts are dropped (include_reasoning)
+  std::string prefix;            // content that comes first: echo
 };
 
 struct ChoiceEnd {
   FinishReason reason;
-  std::variant<std::monostate, Token, std::string> stop_reason;   // the stop token or stop string that ended it
-  std::string error;                                              // kError only
+  std::variant<std::monostate, Token, std::string> stop_reason;  // the stop token or stop string that ended it
+  std::string error;                                             // kError only
 };
 
 struct ChoiceDelta {
   std::string content;
   std::string reasoning;
   std::vector<Token> tokens;
-  std::vector<PositionLogprobs> logprobs;             // parallel to tokens when asked for, else empty
-  std::optional<ChoiceEnd> end;                       // in the last delta
+  std::vector<PositionLogprobs> logprobs;  // parallel to tokens when asked for, else empty
+  std::optional<ChoiceEnd> end;            // in the last delta
 };
 
 class ChoiceStream {
@@ -56,16 +56,16 @@ class ChoiceStream {
   bool has_tokens() const { return !delta_.tokens.empty(); }
   ChoiceDelta take();
 
-  bool started() const { return started_; }                        // the first output came: prompt_logprobs() and usage() are known
+  bool started() const { return started_; }  // the first output came: prompt_logprobs() and usage() are known
   bool finished() const { return end_.has_value(); }
-  const std::optional<ChoiceEnd>& end() const { return end_; }     // stays after it was taken
-  const Usage& usage() const { return usage_; }                    // completion_tokens: those that became part of the answer
+  const std::optional<ChoiceEnd>& end() const { return end_; }  // stays after it was taken
+  const Usage& usage() const { return usage_; }                 // completion_tokens: those that became part of the answer
   int32_t reasoning_tokens() const { return reasoning_tokens_; }
   // Of prompt tokens 1 … n-1, when asked for.
   const std::vector<PositionLogprobs>& prompt_logprobs() const { return prompt_logprobs_; }
 
  private:
-  bool add_text(const std::string& text);   // true: a stop string is complete
+  bool add_text(const std::string& text);  // true: a stop string is complete
   void add_visible(const std::string& text);
   void count_reasoning(Token token);
   void add_parts(ReasoningParser::Delta parts);
@@ -75,7 +75,7 @@ class ChoiceStream {
   Detokenizer detokenizer_;
   StopMatcher stop_matcher_;
   ReasoningParser reasoning_;
-  std::optional<Token> think_, end_think_;   // the marker tokens
+  std::optional<Token> think_, end_think_;  // the marker tokens
   bool thinking_;
   bool started_ = false;
   std::optional<ChoiceEnd> end_;

@@ -16,7 +16,7 @@ namespace weir {
 CompletionRequest read_completion_request(std::string_view body, const ServedModel& model, const ApiOptions& options);
 ChatRequest read_chat_request(std::string_view body, const ServedModel& model, const ApiOptions& options);
 
-Json models_json(const ServedModel& model, const ApiOptions& options, int64_t created);   // GET /v1/models
+Json models_json(const ServedModel& model, const ApiOptions& options, int64_t created);  // GET /v1/models
 // GET /v1/models/{name}; Error(kNotFound) for a name that is not served.
 Json model_json(const std::string& name, const ServedModel& model, const ApiOptions& options, int64_t created);
 

@@ -11,7 +11,7 @@ namespace weir {
 struct ApiError {
   int status = 500;
   std::string message;
-  std::string param;       // the field of the request; empty: null
+  std::string param;  // the field of the request; empty: null
 };
 
 ApiError to_api_error(const Error& error);

@@ -19,7 +19,7 @@ std::string shown_text(const Json& value) {
   const auto& text = value.get_ref<const std::string&>();
   if (text.size() <= kShownBytes) return dump_json(value);
   size_t end = kShownBytes;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;   // not inside a character
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // not inside a character
   return dump_json(text.substr(0, end)) + "…";
 }
 
@@ -60,7 +60,8 @@ std::optional<int64_t> Fields::integer(std::string_view field, int64_t min, int6
   const auto number = too_large ? std::numeric_limits<int64_t>::max() : value->get<int64_t>();
   if (too_large || number < min || number > max) {
     if (max == std::numeric_limits<int32_t>::max() || max == std::numeric_limits<int64_t>::max())
-      fail_field(name(field), "must be at least ", min, too_large || number > max ? concat(" and at most ", max) : "", ", got ", value->dump());
+      fail_field(name(field), "must be at least ", min, too_large || number > max ? concat(" and at most ", max) : "", ", got ",
+                 value->dump());
     fail_field(name(field), "must be in [", min, ", ", max, "], got ", value->dump());
   }
   return number;

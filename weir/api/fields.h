@@ -40,7 +40,7 @@ class Fields {
   // object is borrowed. path is put before the names in errors, e.g. "messages[2].". Throws when it is not an object.
   explicit Fields(const Json& object, std::string path = {});
 
-  const Json* find(std::string_view name) const;   // nullptr when absent or null
+  const Json* find(std::string_view name) const;  // nullptr when absent or null
   std::string name(std::string_view field) const { return path_ + std::string(field); }
 
   std::optional<bool> boolean(std::string_view field) const;
@@ -49,8 +49,8 @@ class Fields {
                                int32_t max = std::numeric_limits<int32_t>::max()) const;
   std::optional<float> number(std::string_view field) const;
   std::optional<std::string> text(std::string_view field) const;
-  const Json* object(std::string_view field) const;   // nullptr when absent
-  const Json* array(std::string_view field) const;    // nullptr when absent
+  const Json* object(std::string_view field) const;  // nullptr when absent
+  const Json* array(std::string_view field) const;   // nullptr when absent
 
   // A string or a list of strings; empty when absent.
   std::vector<std::string> texts(std::string_view field) const;
@@ -59,10 +59,10 @@ class Fields {
 
  private:
   std::string path_;
-  std::unordered_map<std::string_view, const Json*> values_;   // a hostile object may have a million keys
+  std::unordered_map<std::string_view, const Json*> values_;  // a hostile object may have a million keys
 };
 
-std::optional<int32_t> token_in(const Json& value, int32_t vocab_size);   // nullopt: not an id in [0, vocab_size)
+std::optional<int32_t> token_in(const Json& value, int32_t vocab_size);  // nullopt: not an id in [0, vocab_size)
 // list is an array; `field` names it in errors.
 std::vector<int32_t> token_list(const Json& list, const std::string& field, int32_t vocab_size);
 

@@ -10,7 +10,7 @@
 namespace weir {
 namespace {
 
-constexpr int32_t kCompletionTokens = 16;   // OpenAI's default of /v1/completions
+constexpr int32_t kCompletionTokens = 16;  // OpenAI's default of /v1/completions
 
 // What core rejects is a field of the request by the same name, which its messages start with.
 void validate_fields(const SamplingParams& sampling, int32_t vocab_size) {
@@ -43,7 +43,8 @@ const char* finish_reason_name(FinishReason reason) {
   return "error";
 }
 
-Generation::Generation(const GenerationFields& fields, const ServedModel& model, const ApiOptions& options, bool chat, const AnswerId& answer)
+Generation::Generation(const GenerationFields& fields, const ServedModel& model, const ApiOptions& options, bool chat,
+                       const AnswerId& answer)
     : fields_(fields),
       chat_(chat),
       id_((chat ? "chatcmpl-" : "cmpl-") + answer.id),
@@ -105,7 +106,7 @@ Request Generation::engine_request(int32_t choice, RequestId id) const {
   request.prompt_only = fields_.max_tokens == 0;
   request.trace = id_;
   if (const int32_t sample = choice % fields_.n; sample > 0 && prompt.sampling->seed) {
-    SamplingParams own = *prompt.sampling;   // the samples of one seed must differ
+    SamplingParams own = *prompt.sampling;  // the samples of one seed must differ
     *own.seed += static_cast<uint64_t>(sample);
     request.sampling = std::make_shared<const SamplingParams>(std::move(own));
   }
@@ -126,7 +127,9 @@ std::optional<std::string> Generation::failure() const {
 
 Json Generation::head() const {
   return {{"id", id_},
-          {"object", !chat_ ? "text_completion" : fields_.stream ? "chat.completion.chunk" : "chat.completion"},
+          {"object", !chat_           ? "text_completion"
+                     : fields_.stream ? "chat.completion.chunk"
+                                      : "chat.completion"},
           {"created", created_},
           {"model", model_name_}};
 }
@@ -150,7 +153,7 @@ Json Generation::usage_of_all() const {
   int64_t prompt = 0, cached = 0, completion = 0, reasoning = 0;
   for (int32_t i = 0; i < num_choices(); ++i) {
     const ChoiceStream& stream = choices_[i].stream;
-    if (i % fields_.n == 0) {   // the samples of one prompt share it
+    if (i % fields_.n == 0) {  // the samples of one prompt share it
       prompt += static_cast<int64_t>(prompt_of(i).tokens.size());
       cached += stream.usage().cached_tokens;
     }
@@ -179,8 +182,10 @@ void Generation::add_end(Json& choice_json, const std::optional<ChoiceEnd>& end)
   choice_json["finish_reason"] = end ? Json(finish_reason_name(end->reason)) : Json();
   Json stop_reason;
   if (end) {
-    if (const auto* token = std::get_if<Token>(&end->stop_reason)) stop_reason = *token;
-    else if (const auto* text = std::get_if<std::string>(&end->stop_reason)) stop_reason = *text;
+    if (const auto* token = std::get_if<Token>(&end->stop_reason))
+      stop_reason = *token;
+    else if (const auto* text = std::get_if<std::string>(&end->stop_reason))
+      stop_reason = *text;
   }
   choice_json["stop_reason"] = std::move(stop_reason);
 }
@@ -206,10 +211,8 @@ void Generation::add_chunks(int32_t index, std::vector<std::string>& out) {
   }
 
   if (chat_ && !choice.opened) {
-    out.push_back(chunk(index, {{"index", index},
-                                {"delta", {{"role", "assistant"}, {"content", ""}}},
-                                {"logprobs", nullptr},
-                                {"finish_reason", nullptr}}));
+    out.push_back(chunk(
+        index, {{"index", index}, {"delta", {{"role", "assistant"}, {"content", ""}}}, {"logprobs", nullptr}, {"finish_reason", nullptr}}));
     choice.opened = true;
   }
   Json one = {{"index", index}};
@@ -256,7 +259,7 @@ Json Generation::take_response() {
       message["refusal"] = nullptr;
       message["tool_calls"] = Json::array();
       const Json reasoning = delta.reasoning.empty() ? Json() : Json(std::move(delta.reasoning));
-      message.update({{"reasoning", reasoning}, {"reasoning_content", reasoning}});   // the new name and the one older clients read
+      message.update({{"reasoning", reasoning}, {"reasoning_content", reasoning}});  // the new name and the one older clients read
       one["message"] = std::move(message);
     } else {
       one["text"] = std::move(delta.content);

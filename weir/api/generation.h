@@ -15,8 +15,8 @@
 namespace weir {
 
 struct AnswerId {
-  std::string id;          // without its prefix: "cmpl-" or "chatcmpl-" is put before it
-  int64_t created = 0;     // seconds since 1970
+  std::string id;       // without its prefix: "cmpl-" or "chatcmpl-" is put before it
+  int64_t created = 0;  // seconds since 1970
 };
 
 class Generation {
@@ -33,13 +33,13 @@ class Generation {
 
   // News of one choice. True: its engine request must be aborted.
   bool push(int32_t choice, RequestOutput output);
-  bool finished() const;                                  // every choice has ended
+  bool finished() const;  // every choice has ended
 
   // stream: the chunks (JSON text) that tell what is new; after the last choice ended, once, the chunk with the usage if wanted.
   std::vector<std::string> take_chunks();
   // not stream: the whole answer. REQUIRES: finished(), failure() is nullopt; called once.
   Json take_response();
-  std::optional<std::string> failure() const;             // why the engine failed, if it did
+  std::optional<std::string> failure() const;  // why the engine failed, if it did
 
  private:
   struct Prompt {
@@ -48,16 +48,16 @@ class Generation {
   };
   struct Choice {
     ChoiceStream stream;
-    CompletionLogprobs logprobs;   // completions
-    bool opened = false;           // its first chunk is out
-    bool closed = false;           // its last chunk is out
+    CompletionLogprobs logprobs;  // completions
+    bool opened = false;          // its first chunk is out
+    bool closed = false;          // its last chunk is out
   };
 
   Generation(const GenerationFields& fields, const ServedModel& model, const ApiOptions& options, bool chat, const AnswerId& answer);
   void add_prompt(std::vector<Token> tokens, int32_t max_tokens, const ServedModel& model, ChoiceOptions options);
 
   const Prompt& prompt_of(int32_t choice) const { return prompts_[choice / fields_.n]; }
-  Json head() const;                                      // id, object, created, model
+  Json head() const;  // id, object, created, model
   Json usage(int64_t prompt_tokens, int64_t cached, int64_t completion_tokens, int64_t reasoning) const;
   Json usage_of(int32_t choice) const;
   Json usage_of_all() const;
@@ -79,6 +79,6 @@ class Generation {
   bool usage_sent_ = false;
 };
 
-const char* finish_reason_name(FinishReason reason);      // "stop", "length", "abort", "error"
+const char* finish_reason_name(FinishReason reason);  // "stop", "length", "abort", "error"
 
 }  // namespace weir

@@ -85,7 +85,8 @@ Json prompt_logprobs_json(const Tokenizer& tokenizer, std::span<const PositionLo
   for (const PositionLogprobs& position : positions) {
     Json one = Json::object();
     const auto add = [&](const TokenLogprob& seen) {
-      one[std::to_string(seen.token)] = {{"logprob", finite(seen.logprob)}, {"rank", seen.rank}, {"decoded_token", tokenizer.token_text(seen.token)}};
+      one[std::to_string(seen.token)] = {
+          {"logprob", finite(seen.logprob)}, {"rank", seen.rank}, {"decoded_token", tokenizer.token_text(seen.token)}};
     };
     add(position.front());
     for (const TokenLogprob& other : alternatives(position, style.top)) add(other);

@@ -13,8 +13,8 @@
 namespace weir {
 
 struct LogprobStyle {
-  int32_t top = 0;                   // alternatives per position
-  bool tokens_as_ids = false;        // "token_id:123" instead of text
+  int32_t top = 0;             // alternatives per position
+  bool tokens_as_ids = false;  // "token_id:123" instead of text
 };
 
 // The "logprobs" of a completions choice, filled position by position: tokens, token_logprobs, top_logprobs, text_offset.
@@ -22,9 +22,9 @@ class CompletionLogprobs {
  public:
   CompletionLogprobs(const Tokenizer& tokenizer, LogprobStyle style) : tokenizer_(tokenizer), style_(style) {}
 
-  void add_unknown(Token token);                        // the first token of a prompt: nothing predicts it
+  void add_unknown(Token token);  // the first token of a prompt: nothing predicts it
   void add(const PositionLogprobs& position);
-  Json take();                                          // what was added since the last take; offsets go on, in characters
+  Json take();  // what was added since the last take; offsets go on, in characters
 
  private:
   void add_token(const std::string& text);

@@ -18,8 +18,10 @@ std::string_view trim(std::string_view text) {
 std::string cut_behind_final_message(std::string rendered, const Json& message) {
   const Json& content = message["content"];
   std::string text;
-  if (content.is_string()) text = content.get<std::string>();
-  else if (!content.empty()) text = content.back()["text"].get<std::string>();
+  if (content.is_string())
+    text = content.get<std::string>();
+  else if (!content.empty())
+    text = content.back()["text"].get<std::string>();
   const std::string_view trimmed = trim(text);
   const size_t at = trimmed.empty() ? std::string::npos : rendered.rfind(trimmed);
   if (at == std::string::npos) fail_field("continue_final_message", "needs a final message whose text the chat template keeps");
@@ -30,14 +32,15 @@ std::string cut_behind_final_message(std::string rendered, const Json& message) 
 
 [[noreturn]] void fail_context(const std::string& field, const ServedModel& model, const std::string& total, const std::string& parts) {
   throw FieldError(ErrorCode::kInvalidArgument, field,
-                   concat("This model's maximum context length is ", model.max_model_len, " tokens. However, you requested ", total, " tokens (",
-                          parts, "). Please reduce the length of the ", field, " or of the completion."));
+                   concat("This model's maximum context length is ", model.max_model_len, " tokens. However, you requested ", total,
+                          " tokens (", parts, "). Please reduce the length of the ", field, " or of the completion."));
 }
 
 }  // namespace
 
 std::string render_conversation(const Conversation& conversation, const ServedModel& model) {
-  if (!model.chat_template) fail_field("messages", "cannot be rendered: the model has no chat template; start the server with --chat-template");
+  if (!model.chat_template)
+    fail_field("messages", "cannot be rendered: the model has no chat template; start the server with --chat-template");
   Json variables = conversation.template_kwargs;
   variables["messages"] = conversation.messages;
   if (!conversation.tools.is_null()) variables["tools"] = conversation.tools;

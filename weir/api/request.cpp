@@ -66,7 +66,8 @@ void parse_sampling(const Fields& body, const ServedModel& model, SamplingParams
   if (body.find("stop_token_ids")) sampling.stop_token_ids = body.tokens("stop_token_ids", model.vocab_size);
   if (body.find("allowed_token_ids")) {
     sampling.allowed_token_ids = body.tokens("allowed_token_ids", model.vocab_size);
-    if (sampling.allowed_token_ids.empty()) fail_field(body.name("allowed_token_ids"), "must hold at least one token id, got an empty list");
+    if (sampling.allowed_token_ids.empty())
+      fail_field(body.name("allowed_token_ids"), "must hold at least one token id, got an empty list");
   }
   if (body.find("logit_bias")) sampling.logit_bias = parse_logit_bias(body, model.vocab_size);
   if (body.find("bad_words")) sampling.bad_words = parse_bad_words(body, *model.tokenizer);
@@ -127,7 +128,8 @@ std::vector<PromptInput> parse_prompts(const Fields& body, const ServedModel& mo
   const Json* prompt = body.find("prompt");
   if (!prompt) fail_field(body.name("prompt"), "is missing");
   if (prompt->is_string()) return {prompt->get<std::string>()};
-  if (!prompt->is_array()) fail_field("prompt", "must be a string, a list of strings, a list of token ids or a list of such lists, got ", show(*prompt));
+  if (!prompt->is_array())
+    fail_field("prompt", "must be a string, a list of strings, a list of token ids or a list of such lists, got ", show(*prompt));
   if (prompt->empty()) fail_field("prompt", "must not be an empty list");
   if (prompt->front().is_number()) return {token_list(*prompt, "prompt", model.vocab_size)};
   if (prompt->size() > static_cast<size_t>(options.max_prompts))
@@ -135,9 +137,12 @@ std::vector<PromptInput> parse_prompts(const Fields& body, const ServedModel& mo
   std::vector<PromptInput> out;
   for (const Json& item : *prompt) {
     const std::string field = concat("prompt[", out.size(), "]");
-    if (item.is_string()) out.emplace_back(item.get<std::string>());
-    else if (item.is_array()) out.emplace_back(token_list(item, field, model.vocab_size));
-    else fail_field(field, "must be a string or a list of token ids, got ", show(item));
+    if (item.is_string())
+      out.emplace_back(item.get<std::string>());
+    else if (item.is_array())
+      out.emplace_back(token_list(item, field, model.vocab_size));
+    else
+      fail_field(field, "must be a string or a list of token ids, got ", show(item));
   }
   return out;
 }
@@ -158,7 +163,7 @@ Json parse_content_part(const Json& part, const std::string& field) {
 }
 
 Json parse_content(const Json* content, const std::string& field) {
-  if (!content) return "";   // an assistant turn that only calls tools
+  if (!content) return "";  // an assistant turn that only calls tools
   if (content->is_string()) return *content;
   if (!content->is_array()) fail_field(field, "must be a string or a list of parts, got ", show(*content));
   Json parts = Json::array();
@@ -206,7 +211,7 @@ Json parse_message(const Json& item, const std::string& where) {
     if (const auto text = message.text(field)) out[field] = *text;
   auto reasoning = message.text("reasoning");
   if (!reasoning) reasoning = message.text("reasoning_content");
-  if (reasoning) out.update({{"reasoning", *reasoning}, {"reasoning_content", *reasoning}});   // templates know either name
+  if (reasoning) out.update({{"reasoning", *reasoning}, {"reasoning_content", *reasoning}});  // templates know either name
   const Json* calls = message.array("tool_calls");
   if (calls && !calls->empty()) out["tool_calls"] = parse_tool_calls(*calls, where + ".tool_calls");
   return out;
@@ -266,7 +271,8 @@ Conversation parse_conversation(const Fields& body, const ApiOptions& options) {
   out.template_kwargs = options.default_chat_template_kwargs;
   if (const Json* kwargs = body.object("chat_template_kwargs"))
     for (const auto& [key, value] : kwargs->get_ref<const Json::object_t&>()) {
-      if (key == "messages" || key == "tools") fail_field("chat_template_kwargs", "must not contain \"", key, "\": it has a field of its own");
+      if (key == "messages" || key == "tools")
+        fail_field("chat_template_kwargs", "must not contain \"", key, "\": it has a field of its own");
       out.template_kwargs[key] = value;
     }
   out.continue_final_message = body.boolean("continue_final_message").value_or(false);
@@ -282,7 +288,7 @@ ChatRequest parse_chat_request(const Fields& body, const ServedModel& model, con
   ChatRequest out;
   out.common = parse_common(body, model, options);
   const auto completion_tokens = body.int32("max_completion_tokens", 1, kMaxInt);
-  out.common.max_tokens = completion_tokens ? completion_tokens : body.int32("max_tokens", 1, kMaxInt);   // the old name of the field
+  out.common.max_tokens = completion_tokens ? completion_tokens : body.int32("max_tokens", 1, kMaxInt);  // the old name of the field
   const bool logprobs = body.boolean("logprobs").value_or(false);
   const auto top_logprobs = body.int32("top_logprobs", 0, kMaxLogprobs);
   if (top_logprobs && *top_logprobs > 0 && !logprobs) fail_field("top_logprobs", "is only allowed when logprobs is true");

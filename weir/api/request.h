@@ -24,27 +24,27 @@ struct GenerationFields {
   bool include_stop_str_in_output = false;
   bool skip_special_tokens = true;
   bool return_token_ids = false;
-  bool return_tokens_as_token_ids = false;        // tokens of logprobs are spelled "token_id:123"
+  bool return_tokens_as_token_ids = false;  // tokens of logprobs are spelled "token_id:123"
   int32_t n = 1;
   int32_t priority = 0;
   bool stream = false;
-  bool include_usage = false;                     // a last chunk with the usage
-  bool continuous_usage_stats = false;            // the usage so far in every chunk
-  bool echo = false;                              // completions: the prompt; chat: the final message that is continued
+  bool include_usage = false;           // a last chunk with the usage
+  bool continuous_usage_stats = false;  // the usage so far in every chunk
+  bool echo = false;                    // completions: the prompt; chat: the final message that is continued
 };
 
 using PromptInput = std::variant<std::string, std::vector<Token>>;
 
 struct CompletionRequest {
   GenerationFields common;
-  std::vector<PromptInput> prompts;               // at least one
+  std::vector<PromptInput> prompts;  // at least one
 };
 
 // What the chat template is given; also the chat form of /tokenize.
 struct Conversation {
-  Json messages;                                  // as templates expect them: content is a string or a list of text parts
-  Json tools;                                     // null when there are none
-  Json template_kwargs = Json::object();          // the server's defaults, then the request's
+  Json messages;                          // as templates expect them: content is a string or a list of text parts
+  Json tools;                             // null when there are none
+  Json template_kwargs = Json::object();  // the server's defaults, then the request's
   bool add_generation_prompt = true;
   bool continue_final_message = false;
 };

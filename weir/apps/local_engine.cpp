@@ -54,8 +54,8 @@ SamplingParams default_sampling(const Json& config, int32_t vocab_size) {
     bool fits = it->is_number();
     if constexpr (std::is_integral_v<Value>) fits = it->is_number_integer() && std::in_range<Value>(it->template get<int64_t>());
     if (!fits)
-      fail(ErrorCode::kInvalidArgument, "generation_config.json: \"", name, "\" must be ", std::is_integral_v<Value> ? "an integer" : "a number", ", got ",
-           dump_json(*it));
+      fail(ErrorCode::kInvalidArgument, "generation_config.json: \"", name, "\" must be ",
+           std::is_integral_v<Value> ? "an integer" : "a number", ", got ", dump_json(*it));
     field = it->template get<Value>();
   };
   number("temperature", p.temperature);
@@ -78,7 +78,8 @@ std::vector<int32_t> eos_ids(const Json& generation_config, const ModelConfig& m
   std::vector<int32_t> ids;
   for (const Json& id : it->is_array() ? *it : Json::array({*it})) {
     if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= model.vocab_size)
-      fail(ErrorCode::kInvalidArgument, "generation_config.json: \"eos_token_id\" must hold ids in [0, ", model.vocab_size - 1, "], got ", dump_json(id));
+      fail(ErrorCode::kInvalidArgument, "generation_config.json: \"eos_token_id\" must hold ids in [0, ", model.vocab_size - 1, "], got ",
+           dump_json(id));
     ids.push_back(id.get<int32_t>());
   }
   return ids;
@@ -95,15 +96,16 @@ std::shared_ptr<const ChatTemplate> read_chat_template(const EngineOptions& opti
     return std::make_shared<const ChatTemplate>(ChatTemplate::load(options.model));
   } catch (const Error& error) {
     if (error.code != ErrorCode::kNotFound) throw;
-    return nullptr;   // a base model: chat requests are refused, completions work
+    return nullptr;  // a base model: chat requests are refused, completions work
   }
 }
 
-std::unique_ptr<Qwen3_5> load_weights(const ModelConfig& config, const Checkpoint& checkpoint, DType compute, const EngineOptions& options) {
+std::unique_ptr<Qwen3_5> load_weights(const ModelConfig& config, const Checkpoint& checkpoint, DType compute,
+                                      const EngineOptions& options) {
   // Its own pool: the engine's team is pinned by the engine thread, and loading must not pin this one.
   ThreadPool pool(options.threads, /*pin=*/false);
   WeightReader reader(checkpoint);
-  reader.ignore("model.visual.");   // vision and the MTP head are read when they are built
+  reader.ignore("model.visual.");  // vision and the MTP head are read when they are built
   reader.ignore("mtp.");
   ProgressBar bar("Loading weights", checkpoint.total_bytes(), !options.quiet && ::isatty(STDERR_FILENO) != 0);
   Loader loader(reader, compute, pool, [&](int64_t bytes) { bar.advance(bytes); });
@@ -117,7 +119,8 @@ std::unique_ptr<Qwen3_5> load_weights(const ModelConfig& config, const Checkpoin
 LocalEngine start_local_engine(const EngineOptions& options) {
   const auto begin = std::chrono::steady_clock::now();
   if (!std::filesystem::is_directory(options.model))
-    fail(ErrorCode::kNotFound, "model \"", options.model, "\" is not a directory; weir serves local checkpoints: give the directory that holds config.json");
+    fail(ErrorCode::kNotFound, "model \"", options.model,
+         "\" is not a directory; weir serves local checkpoints: give the directory that holds config.json");
   const ModelConfig config = read_model_config(options.model);
   const auto vocab_size = static_cast<int32_t>(config.vocab_size);
   const Json generation_config = read_generation_config(options);
@@ -126,7 +129,8 @@ LocalEngine start_local_engine(const EngineOptions& options) {
   LocalEngine out;
   out.model.tokenizer = Tokenizer::load(options.tokenizer.value_or(options.model));
   if (out.model.tokenizer->size() > vocab_size)
-    fail(ErrorCode::kInvalidArgument, options.model, "/tokenizer.json has ids up to ", out.model.tokenizer->size() - 1, ", config.json's vocab_size is ", vocab_size);
+    fail(ErrorCode::kInvalidArgument, options.model, "/tokenizer.json has ids up to ", out.model.tokenizer->size() - 1,
+         ", config.json's vocab_size is ", vocab_size);
   out.model.chat_template = read_chat_template(options);
   out.model.default_sampling = default_sampling(generation_config, vocab_size);
   const std::vector<int32_t> eos = eos_ids(generation_config, config);
@@ -136,16 +140,18 @@ LocalEngine start_local_engine(const EngineOptions& options) {
 
   const int threads = options.threads > 0 ? options.threads : num_physical_cores();
   if (options.max_model_len > config.max_position)
-    fail(ErrorCode::kInvalidArgument, "--max-model-len ", options.max_model_len, " exceeds the model's max_position_embeddings ", config.max_position);
+    fail(ErrorCode::kInvalidArgument, "--max-model-len ", options.max_model_len, " exceeds the model's max_position_embeddings ",
+         config.max_position);
   const int32_t batched = options.max_num_batched_tokens > 0 ? options.max_num_batched_tokens : kDefaultBatchedTokens;
-  const MemoryPlan plan = plan_memory(config, {.compute = compute,
-                                               .kv_type = compute,
-                                               .max_num_seqs = options.max_num_seqs,
-                                               .max_num_batched_tokens = batched,
-                                               .max_model_len = options.max_model_len,
-                                               .threads = threads,
-                                               .budget = static_cast<int64_t>(static_cast<double>(available_memory()) * options.memory_utilization),
-                                               .cache_bytes = options.kv_cache_memory_bytes});
+  const MemoryPlan plan =
+      plan_memory(config, {.compute = compute,
+                           .kv_type = compute,
+                           .max_num_seqs = options.max_num_seqs,
+                           .max_num_batched_tokens = batched,
+                           .max_model_len = options.max_model_len,
+                           .threads = threads,
+                           .budget = static_cast<int64_t>(static_cast<double>(available_memory()) * options.memory_utilization),
+                           .cache_bytes = options.kv_cache_memory_bytes});
   if (!options.quiet) {
     log_info(plan.str());
     if (!plan.notice.empty()) log_warning(plan.notice);
@@ -160,19 +166,18 @@ LocalEngine start_local_engine(const EngineOptions& options) {
                                                            .arena_bytes = 2 * plan.activations,
                                                            .num_tokens = out.model.tokenizer->size(),
                                                            .eos_token_ids = eos});
-  out.engine = std::make_unique<Engine>(
-      EngineConfig{.cache = {.num_pages = plan.num_pages, .num_slots = plan.num_slots},
-                   .scheduler = {.max_num_seqs = plan.max_num_seqs,
-                                 .max_num_batched_tokens = batched,
-                                 .max_model_len = plan.max_model_len,
-                                 .long_prefill_token_threshold = options.long_prefill_token_threshold},
-                   .eos_token_ids = eos,
-                   .seed = options.seed},
-      std::make_unique<LocalExecutor>(std::move(runner)));
+  out.engine = std::make_unique<Engine>(EngineConfig{.cache = {.num_pages = plan.num_pages, .num_slots = plan.num_slots},
+                                                     .scheduler = {.max_num_seqs = plan.max_num_seqs,
+                                                                   .max_num_batched_tokens = batched,
+                                                                   .max_model_len = plan.max_model_len,
+                                                                   .long_prefill_token_threshold = options.long_prefill_token_threshold},
+                                                     .eos_token_ids = eos,
+                                                     .seed = options.seed},
+                                        std::make_unique<LocalExecutor>(std::move(runner)));
   if (!options.quiet) {
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-    log_info("Loaded ", checkpoint.total_bytes() >> 20, " MiB in ", seconds.count(), " s; ", threads, threads == 1 ? " thread, " : " threads, ",
-             name(compute), " weights");
+    log_info("Loaded ", checkpoint.total_bytes() >> 20, " MiB in ", seconds.count(), " s; ", threads,
+             threads == 1 ? " thread, " : " threads, ", name(compute), " weights");
   }
   return out;
 }

@@ -13,21 +13,21 @@ namespace weir {
 
 // The flags that decide how a model is loaded and scheduled; defaults are vLLM's unless said.
 struct EngineOptions {
-  std::string model;                            // directory
-  std::string dtype = "auto";                   // auto (as stored: BF16), bfloat16, float32
-  int threads = 0;                              // 0: one per physical core
-  int32_t max_model_len = 0;                    // 0: from config.json, lowered to what fits
+  std::string model;           // directory
+  std::string dtype = "auto";  // auto (as stored: BF16), bfloat16, float32
+  int threads = 0;             // 0: one per physical core
+  int32_t max_model_len = 0;   // 0: from config.json, lowered to what fits
   int32_t max_num_seqs = 256;
-  int32_t max_num_batched_tokens = 0;           // 0: chosen (2048)
+  int32_t max_num_batched_tokens = 0;  // 0: chosen (2048)
   int32_t long_prefill_token_threshold = 0;
-  double memory_utilization = 0.9;              // of the memory this process may use (cgroup-aware)
-  int64_t kv_cache_memory_bytes = 0;            // 0: what memory_utilization leaves, bounded by need
+  double memory_utilization = 0.9;    // of the memory this process may use (cgroup-aware)
+  int64_t kv_cache_memory_bytes = 0;  // 0: what memory_utilization leaves, bounded by need
   uint64_t seed = 0;
-  std::string generation_config = "auto";       // auto: generation_config.json of the model; vllm: none; else a directory
-  std::optional<Json> override_generation_config;   // an object, over the file's fields
-  std::optional<std::string> tokenizer;         // a directory, instead of the model's
-  std::optional<std::string> chat_template;     // a file or the text of a template, instead of the model's
-  bool quiet = false;                           // no plan, no progress bar (tests, --version)
+  std::string generation_config = "auto";          // auto: generation_config.json of the model; vllm: none; else a directory
+  std::optional<Json> override_generation_config;  // an object, over the file's fields
+  std::optional<std::string> tokenizer;            // a directory, instead of the model's
+  std::optional<std::string> chat_template;        // a file or the text of a template, instead of the model's
+  bool quiet = false;                              // no plan, no progress bar (tests, --version)
 };
 
 struct LocalEngine {

@@ -9,7 +9,7 @@ namespace weir {
 class ProgressBar {
  public:
   ProgressBar(std::string what, int64_t total, bool visible);
-  ~ProgressBar();   // clears the line
+  ~ProgressBar();  // clears the line
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
   void advance(int64_t amount);
@@ -17,7 +17,7 @@ class ProgressBar {
  private:
   std::string what_;
   int64_t total_, done_ = 0;
-  int shown_ = -1;   // percent on the screen
+  int shown_ = -1;  // percent on the screen
   bool visible_;
 };
 

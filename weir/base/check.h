@@ -8,8 +8,8 @@ namespace weir {
 [[noreturn]] void check_failed(const char* file, int line, const char* condition, const std::string& message);
 }  // namespace weir
 
-#define WEIR_CHECK(condition, ...)                                                                        \
-  do {                                                                                                    \
-    if (!(condition)) [[unlikely]]                                                                        \
+#define WEIR_CHECK(condition, ...)                                                                         \
+  do {                                                                                                     \
+    if (!(condition)) [[unlikely]]                                                                         \
       ::weir::check_failed(__FILE__, __LINE__, #condition, ::weir::concat("" __VA_OPT__(, ) __VA_ARGS__)); \
   } while (false)

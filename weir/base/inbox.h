@@ -72,8 +72,8 @@ class Inbox {
  private:
   mutable std::mutex mu_;
   std::condition_variable ready_;
-  std::deque<T> items_;   // guarded by mu_
-  bool closed_ = false;   // guarded by mu_
+  std::deque<T> items_;  // guarded by mu_
+  bool closed_ = false;  // guarded by mu_
 };
 
 }  // namespace weir

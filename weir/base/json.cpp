@@ -25,8 +25,10 @@ Json convert(simdjson::dom::element e) {
       out.reserve(object.size());
       for (auto [key, value] : object) {
         const auto [at, is_new] = seen.emplace(key, out.size());
-        if (is_new) out.Container::emplace_back(std::string(key), convert(value));
-        else out.Container::operator[](at->second).second = convert(value);  // the last of equal keys wins
+        if (is_new)
+          out.Container::emplace_back(std::string(key), convert(value));
+        else
+          out.Container::operator[](at->second).second = convert(value);  // the last of equal keys wins
       }
       return out;
     }
@@ -71,7 +73,8 @@ Json parse_json(std::string_view text, std::string_view where) {
   if (const auto error = parser.parse(simdjson::padded_string(text)).get(root); error) {
     if (error == simdjson::NUMBER_ERROR)
       if (auto json = parse_with_huge_numbers(text)) return *std::move(json);
-    fail(ErrorCode::kInvalidArgument, where, ": not valid JSON: ", simdjson::error_message(error), " (nesting is limited to ", kMaxDepth, ")");
+    fail(ErrorCode::kInvalidArgument, where, ": not valid JSON: ", simdjson::error_message(error), " (nesting is limited to ", kMaxDepth,
+         ")");
   }
   return convert(root);
 }

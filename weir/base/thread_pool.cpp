@@ -19,8 +19,8 @@ constexpr int kIdleSpins = 20'000;
 constexpr int kLateSpins = 2'000;
 
 struct Machine {
-  cpu_set_t allowed;          // the affinity the process started with
-  std::vector<int> cores;     // one logical CPU of each physical core in it
+  cpu_set_t allowed;       // the affinity the process started with
+  std::vector<int> cores;  // one logical CPU of each physical core in it
 };
 
 Machine look_at_machine() {
@@ -67,13 +67,13 @@ int num_physical_cores() { return std::max(1, static_cast<int>(machine().cores.s
 struct ThreadPool::State {
   int size = 1;
   int idle_spins = kIdleSpins, late_spins = kLateSpins;
-  std::vector<int> cores;                      // cores[i]: where thread i is pinned; empty: not pinned
-  std::vector<std::thread> threads;            // members 1 … size-1
+  std::vector<int> cores;                        // cores[i]: where thread i is pinned; empty: not pinned
+  std::vector<std::thread> threads;              // members 1 … size-1
   const FunctionRef<void(int)>* body = nullptr;  // published by epoch
-  std::atomic<uint32_t> epoch{0};              // grows by one per run()
-  std::atomic<int> pending{0};                 // members still inside body
+  std::atomic<uint32_t> epoch{0};                // grows by one per run()
+  std::atomic<int> pending{0};                   // members still inside body
   std::atomic<bool> stop{false};
-  alignas(64) std::atomic<int> arrived{0};     // barrier
+  alignas(64) std::atomic<int> arrived{0};  // barrier
   alignas(64) std::atomic<uint32_t> phase{0};
   bool caller_pinned = false;
   std::atomic<int64_t> next_item{0};
@@ -114,7 +114,7 @@ ThreadPool::ThreadPool(int num_threads, bool pin) : state_(std::make_unique<Stat
   const std::vector<int>& cores = machine().cores;
   state_->size = num_threads > 0 ? num_threads : num_physical_cores();
   if (state_->size > static_cast<int>(cores.size())) {
-    state_->idle_spins = state_->late_spins = 1;   // somebody else of the team waits for the core that would spin
+    state_->idle_spins = state_->late_spins = 1;  // somebody else of the team waits for the core that would spin
   } else if (pin) {
     state_->cores = cores;
   }

@@ -1,5 +1,5 @@
-// Collectives among the ranks of one group (tensor parallel now; expert and data parallel later). The model calls them in a handful of places;
-// implementations: self (here), threads of one process, UCX, NCCL, HCCL.
+// Collectives among the ranks of one group (tensor parallel now; expert and data parallel later). The model calls them in a handful of
+// places; implementations: self (here), threads of one process, UCX, NCCL, HCCL.
 #pragma once
 
 #include "weir/tensor/tensor.h"
@@ -12,7 +12,8 @@ class Communicator {
   virtual int rank() const = 0;
   virtual int size() const = 0;
 
-  // x := sum of every rank's x, in a fixed order of ranks, so that all ranks hold the same bits. F32, dense. Throws Error when a peer is lost.
+  // x := sum of every rank's x, in a fixed order of ranks, so that all ranks hold the same bits. F32, dense. Throws Error when a peer is
+  // lost.
   virtual void all_reduce(Tensor& x) = 0;
 };
 

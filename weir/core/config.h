@@ -7,8 +7,8 @@
 
 namespace weir {
 
-constexpr int32_t kPageTokens = 16;    // tokens per attention page
-constexpr int32_t kChunkAlign = 64;    // unfinished prompt chunks end at multiples of this where possible: whole blocks are faster
+constexpr int32_t kPageTokens = 16;  // tokens per attention page
+constexpr int32_t kChunkAlign = 64;  // unfinished prompt chunks end at multiples of this where possible: whole blocks are faster
 
 struct CacheConfig {
   int32_t num_pages = 0;
@@ -16,18 +16,18 @@ struct CacheConfig {
 };
 
 struct SchedulerConfig {
-  int32_t max_num_seqs = 256;             // running at once
-  int32_t max_num_batched_tokens = 2048;  // token budget of one step
-  int32_t max_model_len = 0;              // prompt + output tokens of one sequence
+  int32_t max_num_seqs = 256;                // running at once
+  int32_t max_num_batched_tokens = 2048;     // token budget of one step
+  int32_t max_model_len = 0;                 // prompt + output tokens of one sequence
   int32_t long_prefill_token_threshold = 0;  // 0: off; else the most prompt tokens one sequence gets per step
-  int32_t max_waiting = 4096;             // requests beyond those that can run at once; more are refused
+  int32_t max_waiting = 4096;                // requests beyond those that can run at once; more are refused
 };
 
 struct EngineConfig {
   CacheConfig cache;
   SchedulerConfig scheduler;
-  std::vector<int32_t> eos_token_ids;     // generation_config.json: any of them ends a sequence
-  uint64_t seed = 0;                      // of requests without one
+  std::vector<int32_t> eos_token_ids;  // generation_config.json: any of them ends a sequence
+  uint64_t seed = 0;                   // of requests without one
 };
 
 }  // namespace weir

@@ -16,13 +16,13 @@ struct EngineStatus {
   int32_t pages_used = 0, pages_total = 0;
   int32_t slots_used = 0, slots_total = 0;
   int64_t steps = 0;
-  int64_t prompt_tokens = 0;        // computed since start
-  int64_t generation_tokens = 0;    // sampled since start
+  int64_t prompt_tokens = 0;      // computed since start
+  int64_t generation_tokens = 0;  // sampled since start
   int64_t preemptions = 0;
   int64_t prefix_queries = 0, prefix_hits = 0;  // tokens
-  double run_seconds = 0;           // inside Executor::run
-  double host_seconds = 0;          // planning, committing and emitting, while the ranks have nothing to do
-  std::string failure;              // not empty: the engine is dead and answers every request with this
+  double run_seconds = 0;                       // inside Executor::run
+  double host_seconds = 0;                      // planning, committing and emitting, while the ranks have nothing to do
+  std::string failure;                          // not empty: the engine is dead and answers every request with this
 };
 
 class EngineClient {

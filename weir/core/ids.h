@@ -5,13 +5,13 @@
 
 namespace weir {
 
-using Token = int32_t;                       // index into the vocabulary
+using Token = int32_t;  // index into the vocabulary
 
-enum class RequestId : uint64_t {};          // one per generated sequence; an HTTP request with n = 4 makes four
-enum class SeqId : uint64_t {};              // a request while the engine knows it
-enum class StepId : uint64_t {};             // counts plans of one engine
-enum class PageId : int32_t {};              // index into the attention page pool
-enum class SlotId : int32_t {};              // index into the delta-net state pool
+enum class RequestId : uint64_t {};  // one per generated sequence; an HTTP request with n = 4 makes four
+enum class SeqId : uint64_t {};      // a request while the engine knows it
+enum class StepId : uint64_t {};     // counts plans of one engine
+enum class PageId : int32_t {};      // index into the attention page pool
+enum class SlotId : int32_t {};      // index into the delta-net state pool
 
 constexpr uint64_t index(RequestId id) { return static_cast<uint64_t>(id); }
 constexpr uint64_t index(SeqId id) { return static_cast<uint64_t>(id); }

@@ -20,7 +20,8 @@ void validate(const SamplingParams& p, int32_t vocab_size) {
   if (p.min_tokens < 0 || p.min_tokens > p.max_tokens) bad("min_tokens", "in [0, max_tokens]", p.min_tokens);
   const auto check_ids = [&](const char* name, const std::vector<Token>& ids) {
     for (const Token id : ids)
-      if (id < 0 || id >= vocab_size) fail(ErrorCode::kInvalidArgument, name, " must hold token ids in [0, ", vocab_size - 1, "], got ", id);
+      if (id < 0 || id >= vocab_size)
+        fail(ErrorCode::kInvalidArgument, name, " must hold token ids in [0, ", vocab_size - 1, "], got ", id);
   };
   check_ids("stop_token_ids", p.stop_token_ids);
   check_ids("allowed_token_ids", p.allowed_token_ids);

@@ -11,11 +11,12 @@ std::optional<std::string> ActivityLog::line(Time now, const EngineStatus& statu
   const double seconds = std::chrono::duration<double>(now - since_).count();
   const double pages = std::max(1, status.pages_total);
   std::ostringstream text;
-  text << std::fixed << std::setprecision(1) << "Engine 000: Avg prompt throughput: "
-       << static_cast<double>(status.prompt_tokens - prompt_tokens_) / seconds << " tokens/s, Avg generation throughput: "
-       << static_cast<double>(status.generation_tokens - generation_tokens_) / seconds << " tokens/s, Running: " << status.num_running
-       << " reqs, Waiting: " << status.num_waiting << " reqs, KV cache usage: " << 100.0 * status.pages_used / pages
-       << "%, State slots: " << status.slots_used << "/" << status.slots_total;
+  text << std::fixed << std::setprecision(1)
+       << "Engine 000: Avg prompt throughput: " << static_cast<double>(status.prompt_tokens - prompt_tokens_) / seconds
+       << " tokens/s, Avg generation throughput: " << static_cast<double>(status.generation_tokens - generation_tokens_) / seconds
+       << " tokens/s, Running: " << status.num_running << " reqs, Waiting: " << status.num_waiting
+       << " reqs, KV cache usage: " << 100.0 * status.pages_used / pages << "%, State slots: " << status.slots_used << "/"
+       << status.slots_total;
   since_ = now;
   steps_ = status.steps;
   prompt_tokens_ = status.prompt_tokens;

@@ -15,7 +15,7 @@ class Engine final : public EngineClient {
   // Starts the engine thread. The executor is used by that thread only. Throws Error(kInvalidArgument), naming the flag, for settings
   // no request could run with.
   Engine(EngineConfig config, std::unique_ptr<Executor> executor);
-  ~Engine() override;   // lets the step under way end, aborts what is left, joins the thread. Not from a callback.
+  ~Engine() override;  // lets the step under way end, aborts what is left, joins the thread. Not from a callback.
 
   void submit(Request request, OnOutput on_output) override;
   void abort(RequestId id) override;

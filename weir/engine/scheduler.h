@@ -26,8 +26,12 @@
 
 namespace weir {
 
-struct Add { Request request; };
-struct Abort { RequestId id; };
+struct Add {
+  Request request;
+};
+struct Abort {
+  RequestId id;
+};
 using Command = std::variant<Add, Abort>;
 
 class Scheduler {
@@ -81,7 +85,7 @@ class Scheduler {
   CacheManager& cache_;
   std::unordered_map<SeqId, std::unique_ptr<Sequence>> sequences_;
   std::unordered_map<RequestId, SeqId> by_request_;
-  Queue running_, waiting_;              // every sequence is in exactly one, as its status says
+  Queue running_, waiting_;  // every sequence is in exactly one, as its status says
   uint64_t num_added_ = 0, num_plans_ = 0;
   Counters counters_;
 };

@@ -14,14 +14,14 @@ namespace weir {
 enum class SeqStatus { kWaiting, kRunning };
 
 struct Sequence {
-  SeqId id{};                        // grows with arrival
-  Request request;                   // its prompt has moved to the front of `tokens`
+  SeqId id{};       // grows with arrival
+  Request request;  // its prompt has moved to the front of `tokens`
   int32_t num_prompt = 0;
-  std::vector<Token> tokens;         // prompt, then every token sampled
-  int32_t num_computed = 0;          // tokens in pages and state; 0 while waiting
-  uint64_t seed = 0;                 // the request's, or one drawn by the engine
+  std::vector<Token> tokens;  // prompt, then every token sampled
+  int32_t num_computed = 0;   // tokens in pages and state; 0 while waiting
+  uint64_t seed = 0;          // the request's, or one drawn by the engine
   SeqStatus status = SeqStatus::kWaiting;
-  SeqCache cache;                    // empty while waiting
+  SeqCache cache;  // empty while waiting
 
   int32_t num_prompt_logprobs = 0;                // received, for prompt tokens 1 … num_prompt_logprobs
   std::vector<PositionLogprobs> prompt_logprobs;  // those of them not yet sent

@@ -78,16 +78,21 @@ std::vector<LayerKind> read_layers(const Reader& r) {
   const Json* types = r.find("layer_types");
   if (types == nullptr || types->is_null()) {
     const int64_t interval = r.size_or("full_attention_interval", 4);
-    for (int64_t i = 0; i < count; ++i) layers[static_cast<size_t>(i)] = (i + 1) % interval == 0 ? LayerKind::kAttention : LayerKind::kDeltaNet;
+    for (int64_t i = 0; i < count; ++i)
+      layers[static_cast<size_t>(i)] = (i + 1) % interval == 0 ? LayerKind::kAttention : LayerKind::kDeltaNet;
     return layers;
   }
   if (!types->is_array() || static_cast<int64_t>(types->size()) != count)
     fail(ErrorCode::kInvalidArgument, r.file(), ": \"layer_types\" must list num_hidden_layers = ", count, " entries");
   for (size_t i = 0; i < layers.size(); ++i) {
     const Json& type = (*types)[i];
-    if (type == "full_attention") layers[i] = LayerKind::kAttention;
-    else if (type == "linear_attention") layers[i] = LayerKind::kDeltaNet;
-    else fail(ErrorCode::kInvalidArgument, r.file(), ": layer_types[", i, "] must be \"full_attention\" or \"linear_attention\", got ", dump_json(type));
+    if (type == "full_attention")
+      layers[i] = LayerKind::kAttention;
+    else if (type == "linear_attention")
+      layers[i] = LayerKind::kDeltaNet;
+    else
+      fail(ErrorCode::kInvalidArgument, r.file(), ": layer_types[", i, "] must be \"full_attention\" or \"linear_attention\", got ",
+           dump_json(type));
   }
   return layers;
 }
@@ -96,18 +101,21 @@ void read_rope(const Reader& r, ModelConfig& c) {
   c.rope_theta = r.number("rope_theta", r.find_rope("rope_theta"), 1e7, 1, 1e12);
   const double factor = r.number("partial_rotary_factor", r.find_rope("partial_rotary_factor"), 0.25, 0, 1);
   c.rotary_pairs = static_cast<int64_t>(static_cast<double>(c.head_dim) * factor) / 2;
-  if (c.rotary_pairs < 1) fail(ErrorCode::kInvalidArgument, r.file(), ": partial_rotary_factor ", factor, " rotates nothing of head_dim ", c.head_dim);
+  if (c.rotary_pairs < 1)
+    fail(ErrorCode::kInvalidArgument, r.file(), ": partial_rotary_factor ", factor, " rotates nothing of head_dim ", c.head_dim);
   if (const Json* type = r.find_rope("rope_type"); type != nullptr && !type->is_null() && *type != "default")
     fail(ErrorCode::kInvalidArgument, r.file(), ": not built: rope_type ", dump_json(*type), "; \"default\" is");
   const Json* section = r.find_rope("mrope_section");
   if (section == nullptr || section->is_null()) {
-    c.mrope_section = {c.rotary_pairs, 0, 0};   // text only: all three axes are equal anyway
+    c.mrope_section = {c.rotary_pairs, 0, 0};  // text only: all three axes are equal anyway
     return;
   }
-  if (!section->is_array() || section->size() != 3) fail(ErrorCode::kInvalidArgument, r.file(), ": \"mrope_section\" must list 3 sizes, got ", dump_json(*section));
+  if (!section->is_array() || section->size() != 3)
+    fail(ErrorCode::kInvalidArgument, r.file(), ": \"mrope_section\" must list 3 sizes, got ", dump_json(*section));
   for (const Json& part : *section) c.mrope_section.push_back(r.to_size("mrope_section", part, 0));
   if (std::accumulate(c.mrope_section.begin(), c.mrope_section.end(), int64_t{0}) != c.rotary_pairs)
-    fail(ErrorCode::kInvalidArgument, r.file(), ": \"mrope_section\" ", dump_json(*section), " must sum to half the rotated elements, ", c.rotary_pairs);
+    fail(ErrorCode::kInvalidArgument, r.file(), ": \"mrope_section\" ", dump_json(*section), " must sum to half the rotated elements, ",
+         c.rotary_pairs);
 }
 
 }  // namespace
@@ -122,9 +130,12 @@ ModelConfig read_model_config(const std::string& dir) {
 
   const auto type_field = root.find("model_type");
   const std::string type = type_field != root.end() && type_field->is_string() ? type_field->get<std::string>() : "";
-  if (type == "qwen3_5_moe" || type == "qwen3_5_moe_text") c.model_type = "qwen3_5_moe";
-  else if (type == "qwen3_5" || type == "qwen3_5_text") c.model_type = "qwen3_5";
-  else fail(ErrorCode::kInvalidArgument, file, ": \"model_type\" must be qwen3_5_moe or qwen3_5 (or their _text forms), got \"", type, "\"");
+  if (type == "qwen3_5_moe" || type == "qwen3_5_moe_text")
+    c.model_type = "qwen3_5_moe";
+  else if (type == "qwen3_5" || type == "qwen3_5_text")
+    c.model_type = "qwen3_5";
+  else
+    fail(ErrorCode::kInvalidArgument, file, ": \"model_type\" must be qwen3_5_moe or qwen3_5 (or their _text forms), got \"", type, "\"");
 
   c.vocab_size = r.size("vocab_size");
   c.hidden = r.size("hidden_size");
@@ -134,7 +145,8 @@ ModelConfig read_model_config(const std::string& dir) {
   c.tied_embeddings = r.flag("tie_word_embeddings", false);
   if (!r.flag("attn_output_gate", true)) fail(ErrorCode::kInvalidArgument, file, ": not built: attn_output_gate false");
   if (r.flag("attention_bias", false)) fail(ErrorCode::kInvalidArgument, file, ": not built: attention_bias true");
-  if (const Json* act = r.find("hidden_act"); act != nullptr && *act != "silu") fail(ErrorCode::kInvalidArgument, file, ": not built: hidden_act ", dump_json(*act));
+  if (const Json* act = r.find("hidden_act"); act != nullptr && *act != "silu")
+    fail(ErrorCode::kInvalidArgument, file, ": not built: hidden_act ", dump_json(*act));
 
   c.heads = r.size("num_attention_heads");
   c.kv_heads = r.size_or("num_key_value_heads", c.heads);
@@ -149,14 +161,16 @@ ModelConfig read_model_config(const std::string& dir) {
   c.v_dim = r.size("linear_value_head_dim");
   c.conv_kernel = r.size_or("linear_conv_kernel_dim", 4, 2);
   if (c.v_heads % c.k_heads != 0)
-    fail(ErrorCode::kInvalidArgument, file, ": linear_num_value_heads ", c.v_heads, " must be a multiple of linear_num_key_heads ", c.k_heads);
+    fail(ErrorCode::kInvalidArgument, file, ": linear_num_value_heads ", c.v_heads, " must be a multiple of linear_num_key_heads ",
+         c.k_heads);
 
   if (c.model_type == "qwen3_5_moe") {
     c.num_experts = r.size("num_experts");
     c.top_k = r.size("num_experts_per_tok");
     c.expert_intermediate = r.size("moe_intermediate_size");
     c.shared_intermediate = r.size("shared_expert_intermediate_size");
-    if (c.top_k > c.num_experts) fail(ErrorCode::kInvalidArgument, file, ": num_experts_per_tok ", c.top_k, " exceeds num_experts ", c.num_experts);
+    if (c.top_k > c.num_experts)
+      fail(ErrorCode::kInvalidArgument, file, ": num_experts_per_tok ", c.top_k, " exceeds num_experts ", c.num_experts);
     if (const Json* only = r.find("mlp_only_layers"); only != nullptr && only->is_array() && !only->empty())
       fail(ErrorCode::kInvalidArgument, file, ": not built: mlp_only_layers ", dump_json(*only));
   } else {
@@ -167,7 +181,8 @@ ModelConfig read_model_config(const std::string& dir) {
 
   if (const Json* eos = r.find("eos_token_id"); eos != nullptr) {
     for (const Json& id : eos->is_array() ? *eos : Json::array({*eos}))
-      if (id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<int64_t>() < c.vocab_size) c.eos_token_ids.push_back(id.get<int32_t>());
+      if (id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<int64_t>() < c.vocab_size)
+        c.eos_token_ids.push_back(id.get<int32_t>());
   }
   // Single sizes are bounded above; products that become allocations are bounded here.
   for (const auto& [what, product] : std::initializer_list<std::pair<const char*, double>>{

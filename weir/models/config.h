@@ -10,7 +10,7 @@ namespace weir {
 enum class LayerKind : uint8_t { kDeltaNet, kAttention };
 
 struct ModelConfig {
-  std::string model_type;                       // "qwen3_5_moe" or "qwen3_5"
+  std::string model_type;  // "qwen3_5_moe" or "qwen3_5"
   int64_t vocab_size = 0, hidden = 0;
   std::vector<LayerKind> layers;
   float rms_eps = 1e-6f;
@@ -19,9 +19,9 @@ struct ModelConfig {
 
   // Gated full attention.
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
-  int64_t rotary_pairs = 0;                     // rotated elements / 2
+  int64_t rotary_pairs = 0;  // rotated elements / 2
   double rope_theta = 1e7;
-  std::vector<int64_t> mrope_section;           // sums to rotary_pairs; interleaved t, h, w
+  std::vector<int64_t> mrope_section;  // sums to rotary_pairs; interleaved t, h, w
 
   // Gated DeltaNet.
   int64_t k_heads = 0, v_heads = 0, k_dim = 0, v_dim = 0, conv_kernel = 4;
@@ -31,7 +31,7 @@ struct ModelConfig {
   int64_t dense_intermediate = 0;
 
   int64_t mtp_layers = 0;
-  std::vector<int32_t> eos_token_ids;           // of config.json; generation_config.json has the last word
+  std::vector<int32_t> eos_token_ids;  // of config.json; generation_config.json has the last word
   bool has_vision = false;
 
   bool moe() const { return num_experts > 0; }
@@ -43,7 +43,7 @@ struct ModelConfig {
 ModelConfig read_model_config(const std::string& dir);
 
 // Parameters and bytes that follow from the sizes alone.
-int64_t kv_bytes_per_token(const ModelConfig& config, int64_t element_bytes, bool with_mtp = false);   // trunk, and the draft head's layer
-int64_t state_bytes_per_slot(const ModelConfig& config);                        // delta-net states with their logs, and convolution inputs
+int64_t kv_bytes_per_token(const ModelConfig& config, int64_t element_bytes, bool with_mtp = false);  // trunk, and the draft head's layer
+int64_t state_bytes_per_slot(const ModelConfig& config);  // delta-net states with their logs, and convolution inputs
 
 }  // namespace weir

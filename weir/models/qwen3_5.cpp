@@ -26,10 +26,10 @@ ops::Routing all_to_one(ops::Context& ctx, int64_t tokens) {
 
 // ---- the maths
 
-void GatedAttention::add_to(Step& s, const Tensor& x, Tensor& residual) const {   // x [T, H]
+void GatedAttention::add_to(Step& s, const Tensor& x, Tensor& residual) const {  // x [T, H]
   const int64_t q_width = 2 * heads * head_dim, kv_width = kv_heads * head_dim;
   const Tensor qgkv = ops::linear(s.ctx, x, in_proj);
-  const Tensor qg = qgkv.columns(0, q_width);                                      // per head: D of query, then D of gate
+  const Tensor qg = qgkv.columns(0, q_width);  // per head: D of query, then D of gate
   const Tensor k_raw = qgkv.columns(q_width, q_width + kv_width), v = qgkv.columns(q_width + kv_width, q_width + 2 * kv_width);
   const Tensor q = ops::norm_rope(s.ctx, qg, heads, head_dim, 2 * head_dim, q_norm, eps, s.rope);
   const Tensor k = ops::norm_rope(s.ctx, k_raw, kv_heads, head_dim, head_dim, k_norm, eps, s.rope);
@@ -45,7 +45,8 @@ void GatedDeltaNet::add_to(Step& s, const Tensor& x, Tensor& residual) const {
   const Tensor qkvzba = ops::linear(s.ctx, x, in_proj);
   const Tensor z = qkvzba.columns(channels, channels + z_width);
   const Tensor qkv = ops::causal_conv_silu(s.ctx, qkvzba.columns(0, channels), conv, s.cache.conv[layer], s.rows);
-  const ops::DeltaGates gates = ops::delta_gates(s.ctx, qkvzba.columns(channels + z_width, channels + z_width + 2 * shape.v_heads), a_log, dt_bias);
+  const ops::DeltaGates gates =
+      ops::delta_gates(s.ctx, qkvzba.columns(channels + z_width, channels + z_width + 2 * shape.v_heads), a_log, dt_bias);
   const Tensor o = ops::gated_delta_rule(s.ctx, qkv, gates, s.cache.delta[layer], shape, s.rows);
   row_parallel_add(s, ops::rms_norm_gated(s.ctx, o, norm, z, shape.v_heads, eps), out_proj, residual);
 }
@@ -59,7 +60,7 @@ void FeedForward::add_to(Step& s, const Tensor& x, Tensor& residual) const {
 
 void DecoderLayer::forward(Step& s, Tensor& x) const {
   {
-    const Arena::Scope scope(s.ctx.arena);   // both halves use the same memory, warm in the caches
+    const Arena::Scope scope(s.ctx.arena);  // both halves use the same memory, warm in the caches
     std::visit([&](const auto& m) { m.add_to(s, ops::rms_norm(s.ctx, x, input_norm, eps), x); }, mixer);
   }
   const Arena::Scope scope(s.ctx.arena);
@@ -101,26 +102,36 @@ GatedAttention load_attention(Loader& load, const std::string& p, const ModelCon
           .o_proj = load.matrix({{p + "o_proj.weight", c.hidden}}, q),
           .q_norm = load.vector(p + "q_norm.weight", c.head_dim, 1.0f),
           .k_norm = load.vector(p + "k_norm.weight", c.head_dim, 1.0f),
-          .heads = c.heads, .kv_heads = c.kv_heads, .head_dim = c.head_dim, .eps = c.rms_eps, .layer = layer};
+          .heads = c.heads,
+          .kv_heads = c.kv_heads,
+          .head_dim = c.head_dim,
+          .eps = c.rms_eps,
+          .layer = layer};
 }
 
 GatedDeltaNet load_delta_net(Loader& load, const std::string& p, const ModelConfig& c, size_t layer) {
   const ops::DeltaShape shape{c.k_heads, c.v_heads, c.k_dim, c.v_dim};
   const int64_t value = c.v_heads * c.v_dim;
-  return {.in_proj = load.matrix({{p + "in_proj_qkv.weight", shape.channels()}, {p + "in_proj_z.weight", value},
-                                  {p + "in_proj_b.weight", c.v_heads}, {p + "in_proj_a.weight", c.v_heads}}, c.hidden),
+  return {.in_proj = load.matrix({{p + "in_proj_qkv.weight", shape.channels()},
+                                  {p + "in_proj_z.weight", value},
+                                  {p + "in_proj_b.weight", c.v_heads},
+                                  {p + "in_proj_a.weight", c.v_heads}},
+                                 c.hidden),
           .out_proj = load.matrix({{p + "out_proj.weight", c.hidden}}, value),
           .conv = load.conv(p + "conv1d.weight", shape.channels(), c.conv_kernel),
           .a_log = load.vector(p + "A_log", c.v_heads),
           .dt_bias = load.vector(p + "dt_bias", c.v_heads),
-          .norm = load.vector(p + "norm.weight", c.v_dim),   // the one norm that is not stored as w - 1
-          .shape = shape, .eps = c.rms_eps, .layer = layer};
+          .norm = load.vector(p + "norm.weight", c.v_dim),  // the one norm that is not stored as w - 1
+          .shape = shape,
+          .eps = c.rms_eps,
+          .layer = layer};
 }
 
 FeedForward load_feed_forward(Loader& load, const std::string& p, const ModelConfig& c) {
   FeedForward out;
   const auto dense = [&](const std::string& stem, int64_t intermediate) {
-    out.experts.gate_up.push_back(load.matrix({{stem + "gate_proj.weight", intermediate}, {stem + "up_proj.weight", intermediate}}, c.hidden));
+    out.experts.gate_up.push_back(
+        load.matrix({{stem + "gate_proj.weight", intermediate}, {stem + "up_proj.weight", intermediate}}, c.hidden));
     out.experts.down.push_back(load.matrix({{stem + "down_proj.weight", c.hidden}}, intermediate));
   };
   if (!c.moe()) {
@@ -168,7 +179,7 @@ Qwen3_5::Qwen3_5(const ModelConfig& config, Loader& load, bool with_mtp) : confi
   }
   norm_ = load.vector(kText + "norm.weight", c.hidden, 1.0f);
   if (c.tied_embeddings) {
-    load.reader().ignore("lm_head.");   // some exports repeat the table
+    load.reader().ignore("lm_head.");  // some exports repeat the table
     lm_head_ = load.matrix(embed_tokens_);
   } else {
     lm_head_ = load.matrix({{"lm_head.weight", c.vocab_size}}, c.hidden);
@@ -180,7 +191,8 @@ Qwen3_5::Qwen3_5(const ModelConfig& config, Loader& load, bool with_mtp) : confi
   inv_freq_ = Tensor::zeros(Shape{c.rotary_pairs}, DType::kF32);
   axis_ = Tensor::zeros(Shape{c.rotary_pairs}, DType::kI32);
   for (int64_t i = 0; i < c.rotary_pairs; ++i) {
-    inv_freq_.data<float>()[i] = 1.0f / std::pow(static_cast<float>(c.rope_theta), static_cast<float>(2 * i) / static_cast<float>(2 * c.rotary_pairs));
+    inv_freq_.data<float>()[i] =
+        1.0f / std::pow(static_cast<float>(c.rope_theta), static_cast<float>(2 * i) / static_cast<float>(2 * c.rotary_pairs));
     // Interleaved sections: i mod 3 = 1 is h and 2 is w while their sections last, everything else is t.
     const int64_t axis = i % 3;
     axis_.data<int32_t>()[i] = axis != 0 && i < 3 * c.mrope_section[static_cast<size_t>(axis)] ? static_cast<int32_t>(axis) : 0;
@@ -210,10 +222,12 @@ int64_t packed_weight_bytes(const ModelConfig& c, DType compute, bool with_mtp) 
   const auto packed = [&](int64_t n, int64_t k) { return ops::PackedMatrix::packed_bytes(n, k, compute); };
   const int64_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim, value = c.v_heads * c.v_dim;
   const int64_t attention = packed(2 * q + 2 * kv, c.hidden) + packed(c.hidden, q);
-  const int64_t delta = packed(shape.channels() + value + 2 * c.v_heads, c.hidden) + packed(c.hidden, value) + 4 * c.conv_kernel * shape.channels();
+  const int64_t delta =
+      packed(shape.channels() + value + 2 * c.v_heads, c.hidden) + packed(c.hidden, value) + 4 * c.conv_kernel * shape.channels();
   const auto network = [&](int64_t intermediate) { return packed(2 * intermediate, c.hidden) + packed(c.hidden, intermediate); };
-  const int64_t feed_forward = c.moe() ? packed(c.num_experts + 1, c.hidden) + c.num_experts * network(c.expert_intermediate) + network(c.shared_intermediate)
-                                       : network(c.dense_intermediate);
+  const int64_t feed_forward =
+      c.moe() ? packed(c.num_experts + 1, c.hidden) + c.num_experts * network(c.expert_intermediate) + network(c.shared_intermediate)
+              : network(c.dense_intermediate);
   return c.vocab_size * c.hidden * element_size(compute) + packed(c.vocab_size, c.hidden) + c.count(LayerKind::kAttention) * attention +
          c.count(LayerKind::kDeltaNet) * delta + static_cast<int64_t>(c.layers.size()) * (feed_forward + 8 * c.hidden) +
          (with_mtp ? packed(c.hidden, 2 * c.hidden) + attention + feed_forward : 0);

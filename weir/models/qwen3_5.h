@@ -16,32 +16,33 @@ namespace weir {
 
 // Softmax attention with an output gate; q, k, v and the gate come from one product.
 struct GatedAttention {
-  ops::PackedMatrix in_proj;     // rows: per head D query rows then D gate rows; then keys; then values
+  ops::PackedMatrix in_proj;  // rows: per head D query rows then D gate rows; then keys; then values
   ops::PackedMatrix o_proj;
-  Tensor q_norm, k_norm;         // [D]
+  Tensor q_norm, k_norm;  // [D]
   int64_t heads, kv_heads, head_dim;
   float eps;
-  size_t layer;                  // index among the attention layers
+  size_t layer;  // index among the attention layers
 
   void add_to(Step& s, const Tensor& x, Tensor& residual) const;
 };
 
 struct GatedDeltaNet {
-  ops::PackedMatrix in_proj;     // rows: q, k, v; z; b; a
+  ops::PackedMatrix in_proj;  // rows: q, k, v; z; b; a
   ops::PackedMatrix out_proj;
-  Tensor conv;                   // [kernel, channels]
-  Tensor a_log, dt_bias;         // [v_heads]
-  Tensor norm;                   // [v_dim]
+  Tensor conv;            // [kernel, channels]
+  Tensor a_log, dt_bias;  // [v_heads]
+  Tensor norm;            // [v_dim]
   ops::DeltaShape shape;
   float eps;
-  size_t layer;                  // index among the delta-net layers
+  size_t layer;  // index among the delta-net layers
 
   void add_to(Step& s, const Tensor& x, Tensor& residual) const;
 };
 
-// Routed experts and the shared expert, which is one more expert that every token chooses. A dense network is a single expert with weight 1.
+// Routed experts and the shared expert, which is one more expert that every token chooses. A dense network is a single expert with
+// weight 1.
 struct FeedForward {
-  ops::PackedMatrix router;      // rows: experts; then the shared expert's gate. Not there in dense models
+  ops::PackedMatrix router;  // rows: experts; then the shared expert's gate. Not there in dense models
   ops::ExpertWeights experts;
   int64_t num_experts = 0, top_k = 0;
 
@@ -57,11 +58,11 @@ struct DecoderLayer {
   void forward(Step& s, Tensor& x) const;
 };
 
-// The multi-token-prediction head (spec section 9): one attention layer that reads, at position i, the embedding of token i + 1 and the trunk's
-// hidden state i, and predicts token i + 2. Embedding table and head are the trunk's; its keys and values have their own pool.
+// The multi-token-prediction head (spec section 9): one attention layer that reads, at position i, the embedding of token i + 1 and the
+// trunk's hidden state i, and predicts token i + 2. Embedding table and head are the trunk's; its keys and values have their own pool.
 struct MtpHead {
-  Tensor embedding_norm, hidden_norm, norm;   // [H]
-  ops::PackedMatrix fc;                       // [H, 2 H], embedding first
+  Tensor embedding_norm, hidden_norm, norm;  // [H]
+  ops::PackedMatrix fc;                      // [H, 2 H], embedding first
   DecoderLayer layer;
 
   Tensor forward(Step& s, const Tensor& embeddings, const Tensor& hidden) const;
@@ -77,8 +78,8 @@ class Qwen3_5 {
   // hidden [N, H] -> logits [N, vocab_size], padding rows included.
   Tensor logits(Step& s, const Tensor& hidden) const;
 
-  // One pass of the draft head: next_ids I32 [T] is the token after each of the step's tokens, hidden [T, H] the output of forward() (or, for a later
-  // draft, of draft()). -> [T, H], whose logits() are those of the token after the next one. Requires has_mtp().
+  // One pass of the draft head: next_ids I32 [T] is the token after each of the step's tokens, hidden [T, H] the output of forward() (or,
+  // for a later draft, of draft()). -> [T, H], whose logits() are those of the token after the next one. Requires has_mtp().
   Tensor draft(Step& s, const Tensor& next_ids, const Tensor& hidden) const;
   bool has_mtp() const { return mtp_.has_value(); }
 
@@ -90,12 +91,12 @@ class Qwen3_5 {
 
  private:
   ModelConfig config_;
-  Tensor embed_tokens_;          // [V, H]
+  Tensor embed_tokens_;  // [V, H]
   std::vector<DecoderLayer> layers_;
   Tensor norm_;
   ops::PackedMatrix lm_head_;
   std::optional<MtpHead> mtp_;
-  Tensor inv_freq_, axis_;       // [rotary_pairs]
+  Tensor inv_freq_, axis_;  // [rotary_pairs]
 };
 
 // Bytes of the packed weights, from the sizes alone.

@@ -29,12 +29,14 @@ Tensor Loader::take(const std::string& name, const Shape& shape) {
   Tensor t = reader_.take(name, shape);
   const DType type = t.dtype();
   if (type != DType::kF32 && type != DType::kBF16 && type != DType::kF16)
-    fail(ErrorCode::kInvalidArgument, "not built: tensor ", name, " has dtype ", weir::name(type), "; weir loads F32, BF16 and F16 (quantised checkpoints are a later issue)");
+    fail(ErrorCode::kInvalidArgument, "not built: tensor ", name, " has dtype ", weir::name(type),
+         "; weir loads F32, BF16 and F16 (quantised checkpoints are a later issue)");
   return t;
 }
 
 void Loader::done(const Tensor& source) {
-  // Whole pages inside the range only: a neighbour's bytes on the edge pages stay cached. The pages are clean, so this drops memory, not data.
+  // Whole pages inside the range only: a neighbour's bytes on the edge pages stay cached. The pages are clean, so this drops memory, not
+  // data.
   constexpr uintptr_t kPage = 4096;
   const auto begin = reinterpret_cast<uintptr_t>(source.raw()), end = begin + static_cast<uintptr_t>(source.nbytes());
   const uintptr_t first = (begin + kPage - 1) / kPage * kPage, last = end / kPage * kPage;
@@ -65,13 +67,16 @@ Tensor Loader::table(const std::string& name, int64_t rows, int64_t columns) {
   pool_.parallel_for(rows, 64, [&](int64_t begin, int64_t end, int) {
     if (source.dtype() == compute_) {
       const int64_t row_bytes = columns * element_size(compute_);
-      std::memcpy(static_cast<std::byte*>(out.raw()) + begin * row_bytes, bytes_of(source) + begin * row_bytes, static_cast<size_t>((end - begin) * row_bytes));
+      std::memcpy(static_cast<std::byte*>(out.raw()) + begin * row_bytes, bytes_of(source) + begin * row_bytes,
+                  static_cast<size_t>((end - begin) * row_bytes));
       return;
     }
     for (int64_t i = begin * columns; i < end * columns; ++i) {
       const float value = load_float(bytes_of(source), source.dtype(), i);
-      if (compute_ == DType::kF32) out.data<float>()[i] = value;
-      else out.data<uint16_t>()[i] = f32_to_bf16(value);
+      if (compute_ == DType::kF32)
+        out.data<float>()[i] = value;
+      else
+        out.data<uint16_t>()[i] = f32_to_bf16(value);
     }
   });
   done(source);
@@ -101,7 +106,7 @@ ops::PackedMatrix Loader::matrix(const Tensor& table) {
 void Loader::experts(const std::string& prefix, int64_t count, int64_t hidden, int64_t intermediate, ops::ExpertWeights& out) {
   // Sources are taken first (errors belong on this thread), then packed with one expert per thread.
   struct Source {
-    std::vector<Tensor> gate_up, down;   // stacked by rows
+    std::vector<Tensor> gate_up, down;  // stacked by rows
   };
   std::vector<Source> sources(static_cast<size_t>(count));
   std::vector<Tensor> taken;
@@ -117,7 +122,8 @@ void Loader::experts(const std::string& prefix, int64_t count, int64_t hidden, i
       if (reader_.has(stem + "gate_up_proj.weight")) {
         s.gate_up = {take(stem + "gate_up_proj.weight", Shape{2 * intermediate, hidden})};
       } else {
-        s.gate_up = {take(stem + "gate_proj.weight", Shape{intermediate, hidden}), take(stem + "up_proj.weight", Shape{intermediate, hidden})};
+        s.gate_up = {take(stem + "gate_proj.weight", Shape{intermediate, hidden}),
+                     take(stem + "up_proj.weight", Shape{intermediate, hidden})};
       }
       s.down = {take(stem + "down_proj.weight", Shape{hidden, intermediate})};
       taken.insert(taken.end(), s.gate_up.begin(), s.gate_up.end());

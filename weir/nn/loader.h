@@ -1,5 +1,5 @@
-// From tensors of a checkpoint to weights of layers: one tensor at a time, packed in parallel straight from the file mapping, which is let go of
-// behind the copy, so that loading never holds the model twice.
+// From tensors of a checkpoint to weights of layers: one tensor at a time, packed in parallel straight from the file mapping, which is let
+// go of behind the copy, so that loading never holds the model twice.
 #pragma once
 
 #include <functional>
@@ -41,8 +41,8 @@ class Loader {
   DType compute() const { return compute_; }
 
  private:
-  Tensor take(const std::string& name, const Shape& shape);   // a float tensor; anything else is an error that names it
-  void done(const Tensor& source);                            // progress, and the mapping's pages may go
+  Tensor take(const std::string& name, const Shape& shape);  // a float tensor; anything else is an error that names it
+  void done(const Tensor& source);                           // progress, and the mapping's pages may go
 
   WeightReader& reader_;
   DType compute_;

@@ -12,15 +12,15 @@ namespace weir {
 
 // The caches of one rank. Entry i belongs to the i-th layer of its kind.
 struct CacheTensors {
-  std::vector<Tensor> kv;      // per attention layer, see ops/attention.h
-  std::vector<Tensor> delta;   // per delta-net layer, see ops/delta_net.h
-  std::vector<Tensor> conv;    // per delta-net layer
+  std::vector<Tensor> kv;     // per attention layer, see ops/attention.h
+  std::vector<Tensor> delta;  // per delta-net layer, see ops/delta_net.h
+  std::vector<Tensor> conv;   // per delta-net layer
 };
 
 struct Step {
   ops::Context& ctx;
   const ops::Rows& rows;
-  ops::RopeTable rope;         // of this step's tokens; shared by all attention layers
+  ops::RopeTable rope;  // of this step's tokens; shared by all attention layers
   CacheTensors& cache;
   Communicator& tp;
 };

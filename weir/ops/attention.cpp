@@ -15,7 +15,7 @@ using cpu::kPageTokens;
 using cpu::kSegmentTokens;
 
 constexpr int64_t kSegmentPages = kSegmentTokens / kPageTokens;
-constexpr int64_t kTileQueries = 48;   // queries that walk the keys together: 48 x 256 scores stay in the L2 cache
+constexpr int64_t kTileQueries = 48;  // queries that walk the keys together: 48 x 256 scores stay in the L2 cache
 
 // A pool's geometry in elements.
 struct Pages {
@@ -36,7 +36,7 @@ const int32_t* pages_of(const Rows& rows, int64_t r) { return rows.page_table.da
 
 // A tile: neighbouring tokens of a row, all query heads of one kv head.
 struct Tile {
-  int64_t row, kv_head, token, count;   // token: relative to the row
+  int64_t row, kv_head, token, count;  // token: relative to the row
 };
 
 // Running results of a tile's queries and scratch for one segment at a time.
@@ -44,13 +44,21 @@ struct Partial {
   float *out, *max, *sum;
 };
 
-constexpr int64_t aligned(int64_t floats) { return (floats + 15) / 16 * 16; }   // whole cache lines
+constexpr int64_t aligned(int64_t floats) { return (floats + 15) / 16 * 16; }  // whole cache lines
 
 class AttentionStep {
  public:
   AttentionStep(Context& ctx, const Tensor& q, const Tensor& pool, const Rows& rows, float scale, Tensor& out)
-      : ctx_(ctx), q_(q), pool_(pool), rows_(rows), scale_(scale), out_(out), pages_(pool), group_(q.dim(1) / pages_.kv_heads),
-        tile_tokens_(std::max<int64_t>(1, kTileQueries / group_)), kernels_(cpu::attention_kernels(cpu::active_isa())) {}
+      : ctx_(ctx),
+        q_(q),
+        pool_(pool),
+        rows_(rows),
+        scale_(scale),
+        out_(out),
+        pages_(pool),
+        group_(q.dim(1) / pages_.kv_heads),
+        tile_tokens_(std::max<int64_t>(1, kTileQueries / group_)),
+        kernels_(cpu::attention_kernels(cpu::active_isa())) {}
 
   void run() {
     const Arena::Scope scope(ctx_.arena);
@@ -65,7 +73,7 @@ class AttentionStep {
     const int64_t needed = partial_floats() + worker_floats();
     float* memory = ctx_.arena.empty({threads, needed}).data<float>();
     const auto item = [&](int64_t i, int thread) { whole_tile(tiles_[i], memory + thread * needed); };
-    if (work < 300'000) {   // multiply-adds: less than waking the threads costs
+    if (work < 300'000) {  // multiply-adds: less than waking the threads costs
       for (int64_t i = 0; i < num_tiles_; ++i) item(i, 0);
     } else {
       ctx_.pool.parallel_items(num_tiles_, item);
@@ -74,7 +82,7 @@ class AttentionStep {
 
  private:
   int64_t queries(const Tile& tile) const { return tile.count * group_; }
-  int64_t keys_of(const Tile& tile) const { return row_of(rows_, tile.row).start + tile.token + tile.count; }   // seen by the last token
+  int64_t keys_of(const Tile& tile) const { return row_of(rows_, tile.row).start + tile.token + tile.count; }  // seen by the last token
   int64_t segments(const Tile& tile) const { return (keys_of(tile) + kSegmentTokens - 1) / kSegmentTokens; }
 
   void make_tiles() {
@@ -116,9 +124,10 @@ class AttentionStep {
   }
 
   void pack(const Tile& tile, float* packed) const {
-    const int64_t n = group_ * pages_.dim;   // a token's heads of one kv head follow each other
+    const int64_t n = group_ * pages_.dim;  // a token's heads of one kv head follow each other
     for (int64_t t = 0; t < tile.count; ++t) {
-      const float* from = q_.data<float>() + ((row_of(rows_, tile.row).token + tile.token + t) * q_.dim(1) + tile.kv_head * group_) * pages_.dim;
+      const float* from =
+          q_.data<float>() + ((row_of(rows_, tile.row).token + tile.token + t) * q_.dim(1) + tile.kv_head * group_) * pages_.dim;
       if (pool_.dtype() == DType::kBF16) {
         kernels_.round_bf16(from, reinterpret_cast<uint16_t*>(packed) + t * n, n);
       } else {
@@ -151,8 +160,8 @@ class AttentionStep {
   void merge(const Tile& tile, int64_t index, const Partial& running, const Partial& result) const {
     const int64_t position = row_of(rows_, tile.row).start + tile.token;
     for (int64_t m = std::max<int64_t>(0, index * kSegmentTokens - position) * group_; m < queries(tile); ++m)
-      kernels_.merge(running.max + m, running.sum + m, running.out + m * pages_.dim, result.max[m], result.sum[m], result.out + m * pages_.dim,
-                     pages_.dim);
+      kernels_.merge(running.max + m, running.sum + m, running.out + m * pages_.dim, result.max[m], result.sum[m],
+                     result.out + m * pages_.dim, pages_.dim);
   }
 
   void finish(const Tile& tile, const Partial& running) const {
@@ -209,7 +218,7 @@ class AttentionStep {
   const Pages pages_;
   const int64_t group_, tile_tokens_;
   const cpu::AttentionKernels& kernels_;
-  Tile* tiles_ = nullptr;   // in the arena
+  Tile* tiles_ = nullptr;  // in the arena
   int64_t num_tiles_ = 0, max_queries_ = 0;
 };
 
@@ -226,8 +235,8 @@ void write_kv(Context& ctx, const Tensor& k, const Tensor& v, Tensor& pool, cons
   check_pool(pool);
   const Pages pages(pool);
   const int64_t tokens = k.dim(0);
-  WEIR_CHECK(k.dtype() == DType::kF32 && k.rank() == 3 && k.dense() && k.shape() == (Shape{tokens, pages.kv_heads, pages.dim}), "k ", k.shape().str(),
-             " for pool ", pool.shape().str());
+  WEIR_CHECK(k.dtype() == DType::kF32 && k.rank() == 3 && k.dense() && k.shape() == (Shape{tokens, pages.kv_heads, pages.dim}), "k ",
+             k.shape().str(), " for pool ", pool.shape().str());
   WEIR_CHECK(v.dtype() == DType::kF32 && v.dim(0) == tokens && v.numel() == k.numel(), "v ", v.shape().str(), " for k ", k.shape().str());
   check_rows(rows, tokens);
   check_pages(rows, pool.dim(0), kPageTokens);
@@ -239,24 +248,25 @@ void write_kv(Context& ctx, const Tensor& k, const Tensor& v, Tensor& pool, cons
   const int64_t elements = 2 * pages.kv_heads * pages.dim * std::max<int64_t>(1, tokens / std::max<int64_t>(1, num_pages));
   // A page is written by one thread: two tokens of it may share a word.
   ctx.pool.parallel_for(num_pages, std::max<int64_t>(1, 8'192 / elements), [&](int64_t begin, int64_t end, int) {
-    int64_t before = 0;   // pages of the rows so far
+    int64_t before = 0;  // pages of the rows so far
     for (int64_t r = 0; r < rows.num_rows() && before < end; ++r) {
       const Row row = row_of(rows, r);
       const int64_t count = pages_in(row), first_page = row.start / kPageTokens;
       for (int64_t i = std::max<int64_t>(0, begin - before); i < std::min(count, end - before); ++i) {
-        const int64_t from = std::max(row.start, (first_page + i) * kPageTokens), to = std::min(row.end(), (first_page + i + 1) * kPageTokens);
+        const int64_t from = std::max(row.start, (first_page + i) * kPageTokens),
+                      to = std::min(row.end(), (first_page + i + 1) * kPageTokens);
         const int64_t page = pages_of(rows, r)[first_page + i] * pages.stride(), token = row.token + from - row.start;
         for (int64_t h = 0; h < pages.kv_heads; ++h) {
           const float* k_from = k.data<float>() + token * k.row_stride() + h * pages.dim;
           const float* v_from = v.data<float>() + token * v.row_stride() + h * pages.dim;
           if (pool.dtype() == DType::kBF16) {
             auto* base = pool.data<uint16_t>() + page;
-            cpu::store_kv_bf16(k_from, k.row_stride(), v_from, v.row_stride(), from % kPageTokens, to - from, pages.dim, base + pages.keys(h),
-                               base + pages.values(h));
+            cpu::store_kv_bf16(k_from, k.row_stride(), v_from, v.row_stride(), from % kPageTokens, to - from, pages.dim,
+                               base + pages.keys(h), base + pages.values(h));
           } else {
             auto* base = pool.data<float>() + page;
-            cpu::store_kv_f32(k_from, k.row_stride(), v_from, v.row_stride(), from % kPageTokens, to - from, pages.dim, base + pages.keys(h),
-                              base + pages.values(h));
+            cpu::store_kv_f32(k_from, k.row_stride(), v_from, v.row_stride(), from % kPageTokens, to - from, pages.dim,
+                              base + pages.keys(h), base + pages.values(h));
           }
         }
       }
@@ -268,8 +278,9 @@ void write_kv(Context& ctx, const Tensor& k, const Tensor& v, Tensor& pool, cons
 Tensor paged_attention(Context& ctx, const Tensor& q, const Tensor& pool, const Rows& rows, float scale) {
   check_pool(pool);
   const Pages pages(pool);
-  WEIR_CHECK(q.dtype() == DType::kF32 && q.rank() == 3 && q.dense() && q.dim(1) >= 1 && q.dim(1) % pages.kv_heads == 0 && q.dim(2) == pages.dim, "q ",
-             q.shape().str(), " for pool ", pool.shape().str());
+  WEIR_CHECK(
+      q.dtype() == DType::kF32 && q.rank() == 3 && q.dense() && q.dim(1) >= 1 && q.dim(1) % pages.kv_heads == 0 && q.dim(2) == pages.dim,
+      "q ", q.shape().str(), " for pool ", pool.shape().str());
   check_rows(rows, q.dim(0));
   check_pages(rows, pool.dim(0), kPageTokens);
   if (q.device() != DeviceKind::kCpu) not_built("paged_attention", q.device());

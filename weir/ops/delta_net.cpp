@@ -44,8 +44,8 @@ struct Slots {
 };
 
 void check_shape(const DeltaShape& s) {
-  WEIR_CHECK(s.k_heads >= 1 && s.v_heads >= 1 && s.v_heads % s.k_heads == 0 && s.k_dim >= 1 && s.v_dim >= 1, "delta net of ", s.k_heads, " and ",
-             s.v_heads, " heads of ", s.k_dim, " and ", s.v_dim);
+  WEIR_CHECK(s.k_heads >= 1 && s.v_heads >= 1 && s.v_heads % s.k_heads == 0 && s.k_dim >= 1 && s.v_dim >= 1, "delta net of ", s.k_heads,
+             " and ", s.v_heads, " heads of ", s.k_dim, " and ", s.v_dim);
 }
 
 int64_t block_start(int64_t position) { return position == 0 ? 0 : (position - 1) / kDeltaBlock * kDeltaBlock; }
@@ -55,8 +55,16 @@ int64_t block_start(int64_t position) { return position == 0 ? 0 : (position - 1
 class DeltaStep {
  public:
   DeltaStep(Context& ctx, const Tensor& qkv, const DeltaGates& gates, Tensor& pool, const DeltaShape& shape, const Rows& rows, Tensor& out)
-      : ctx_(ctx), qkv_(qkv), gates_(gates), shape_(shape), rows_(rows), slots_{pool.data<float>(), shape}, tokens_(qkv.dim(0)),
-        group_(shape.v_heads / shape.k_heads), out_(out), elementwise_(cpu::elementwise_kernels(cpu::active_isa())),
+      : ctx_(ctx),
+        qkv_(qkv),
+        gates_(gates),
+        shape_(shape),
+        rows_(rows),
+        slots_{pool.data<float>(), shape},
+        tokens_(qkv.dim(0)),
+        group_(shape.v_heads / shape.k_heads),
+        out_(out),
+        elementwise_(cpu::elementwise_kernels(cpu::active_isa())),
         delta_(cpu::delta_kernels(cpu::active_isa())) {}
 
   void run() {
@@ -124,7 +132,7 @@ class DeltaStep {
       run_head(r, head, column, std::min(width, shape_.v_dim - column), scratch.data<float>() + thread * floats);
     };
     const int64_t least = min_items(2 * shape_.k_dim * std::min(width, shape_.v_dim), 65'536);
-    if (tokens_ == rows_.num_rows() || tokens_ * shape_.v_heads <= least) {   // equal items
+    if (tokens_ == rows_.num_rows() || tokens_ * shape_.v_heads <= least) {  // equal items
       ctx_.pool.parallel_for(items * parts, least, [&](int64_t begin, int64_t end, int thread) {
         for (int64_t i = begin; i < end; ++i) item(i, thread);
       });
@@ -142,7 +150,7 @@ class DeltaStep {
     float* const kernel_scratch = scratch + kDeltaBlock * k_dim;
     float* const state_out = slots_.state(write, h) + column;
     float* const updates = slots_.updates(write, h) + column;
-    const float* state = slots_.state(read, h) + column;   // before the block; moves to state_out at the first fold
+    const float* state = slots_.state(read, h) + column;  // before the block; moves to state_out at the first fold
     const float* old_keys = slots_.keys(read, k_head);
     const float* old_decays = slots_.decays(read, h);
     const float* old_updates = slots_.updates(read, h) + column;
@@ -150,7 +158,7 @@ class DeltaStep {
     int64_t num_old = row.start % kDeltaBlock;
     if (row.start == 0) {
       for (int64_t c = 0; c < k_dim; ++c) std::memset(state_out + c * stride, 0, bytes(width));
-    } else if (num_old == 0 && slots_.header(read).block < row.start) {   // else folded already: the slot has seen tokens behind row.start
+    } else if (num_old == 0 && slots_.header(read).block < row.start) {  // else folded already: the slot has seen tokens behind row.start
       delta_.fold({k_dim, width, kDeltaBlock, old_keys, old_decays, old_updates, state, state_out, stride, kernel_scratch});
       state = state_out;
     } else if (num_old > 0 && read != write) {
@@ -162,7 +170,7 @@ class DeltaStep {
       const int64_t count = std::min(kDeltaBlock - num_old, row.count - done);
       const float* keys = keys_ + (k_head * tokens_ + t) * k_dim;
       const float* decays = decays_ + h * tokens_ + t;
-      if (num_old > 0 && row.count > 1) {   // the kernel and the fold want them in one piece
+      if (num_old > 0 && row.count > 1) {  // the kernel and the fold want them in one piece
         std::memcpy(packed_keys, old_keys, bytes(num_old * k_dim));
         std::memcpy(packed_keys + num_old * k_dim, keys, bytes(count * k_dim));
         old_keys = packed_keys;
@@ -191,7 +199,8 @@ class DeltaStep {
       std::array<float, kDeltaBlock> all_decays;
       std::copy_n(old_decays, num_old, all_decays.begin());
       std::copy_n(decays, count, all_decays.begin() + num_old);
-      delta_.fold({k_dim, width, kDeltaBlock, num_old > 0 ? old_keys : keys, all_decays.data(), updates, state, state_out, stride, kernel_scratch});
+      delta_.fold(
+          {k_dim, width, kDeltaBlock, num_old > 0 ? old_keys : keys, all_decays.data(), updates, state, state_out, stride, kernel_scratch});
       state = state_out;
       num_old = 0;
     }
@@ -238,8 +247,8 @@ class DeltaStep {
   Tensor& out_;
   const cpu::ElementwiseKernels& elementwise_;
   const cpu::DeltaKernels& delta_;
-  float *queries_ = nullptr, *keys_ = nullptr;    // [k_heads, T, k_dim]: a head's tokens follow each other
-  float *decays_ = nullptr, *betas_ = nullptr;    // [v_heads, T]
+  float *queries_ = nullptr, *keys_ = nullptr;  // [k_heads, T, k_dim]: a head's tokens follow each other
+  float *decays_ = nullptr, *betas_ = nullptr;  // [v_heads, T]
 };
 
 }  // namespace
@@ -252,8 +261,8 @@ Tensor make_delta_pool(int64_t slots, const DeltaShape& shape) {
 DeltaGates delta_gates(Context& ctx, const Tensor& ba, const Tensor& a_log, const Tensor& dt_bias) {
   const int64_t tokens = ba.dim(0), heads = a_log.dim(0);
   WEIR_CHECK(ba.dtype() == DType::kF32 && ba.rank() == 2 && ba.dim(1) == 2 * heads, "ba ", ba.shape().str(), " for ", heads, " heads");
-  WEIR_CHECK(a_log.dtype() == DType::kF32 && dt_bias.dtype() == DType::kF32 && dt_bias.shape() == a_log.shape() && a_log.rank() == 1, "a_log ",
-             a_log.shape().str(), ", dt_bias ", dt_bias.shape().str());
+  WEIR_CHECK(a_log.dtype() == DType::kF32 && dt_bias.dtype() == DType::kF32 && dt_bias.shape() == a_log.shape() && a_log.rank() == 1,
+             "a_log ", a_log.shape().str(), ", dt_bias ", dt_bias.shape().str());
   if (ba.device() != DeviceKind::kCpu) not_built("delta_gates", ba.device());
   DeltaGates gates{ctx.arena.empty({tokens, heads}), ctx.arena.empty({tokens, heads})};
   const auto& k = cpu::elementwise_kernels(cpu::active_isa());
@@ -267,14 +276,15 @@ DeltaGates delta_gates(Context& ctx, const Tensor& ba, const Tensor& a_log, cons
   return gates;
 }
 
-Tensor gated_delta_rule(Context& ctx, const Tensor& qkv, const DeltaGates& gates, Tensor& delta_pool, const DeltaShape& shape, const Rows& rows) {
+Tensor gated_delta_rule(Context& ctx, const Tensor& qkv, const DeltaGates& gates, Tensor& delta_pool, const DeltaShape& shape,
+                        const Rows& rows) {
   check_shape(shape);
-  WEIR_CHECK(qkv.dtype() == DType::kF32 && qkv.rank() == 2 && qkv.dim(1) == shape.channels(), "qkv ", qkv.shape().str(), " for ", shape.channels(),
-             " channels");
+  WEIR_CHECK(qkv.dtype() == DType::kF32 && qkv.rank() == 2 && qkv.dim(1) == shape.channels(), "qkv ", qkv.shape().str(), " for ",
+             shape.channels(), " channels");
   const int64_t tokens = qkv.dim(0);
   for (const Tensor* gate : {&gates.g, &gates.beta})
-    WEIR_CHECK(gate->dtype() == DType::kF32 && gate->shape() == (Shape{tokens, shape.v_heads}), "gate ", gate->shape().str(), " for ", tokens,
-               " tokens of ", shape.v_heads, " heads");
+    WEIR_CHECK(gate->dtype() == DType::kF32 && gate->shape() == (Shape{tokens, shape.v_heads}), "gate ", gate->shape().str(), " for ",
+               tokens, " tokens of ", shape.v_heads, " heads");
   WEIR_CHECK(delta_pool.dtype() == DType::kF32 && delta_pool.dense() && delta_pool.rank() == 2 && delta_pool.dim(1) == shape.slot_floats(),
              "delta pool ", delta_pool.shape().str(), " for slots of ", shape.slot_floats());
   check_rows(rows, tokens);
@@ -282,8 +292,8 @@ Tensor gated_delta_rule(Context& ctx, const Tensor& qkv, const DeltaGates& gates
   const Slots slots{delta_pool.data<float>(), shape};
   for (int64_t r = 0; r < rows.num_rows(); ++r) {
     const int64_t start = row_of(rows, r).start, slot = rows.state_read.data<int32_t>()[r];
-    WEIR_CHECK(start == 0 || slots.readable_at(slot, start), "row ", r, " at position ", start, " reads slot ", slot, ", which is a state of block ",
-               slots.header(slot).block, " after ", slots.header(slot).end, " tokens");
+    WEIR_CHECK(start == 0 || slots.readable_at(slot, start), "row ", r, " at position ", start, " reads slot ", slot,
+               ", which is a state of block ", slots.header(slot).block, " after ", slots.header(slot).end, " tokens");
   }
   if (qkv.device() != DeviceKind::kCpu) not_built("gated_delta_rule", qkv.device());
   Tensor out = ctx.arena.empty({tokens, shape.v_heads * shape.v_dim});
@@ -293,12 +303,13 @@ Tensor gated_delta_rule(Context& ctx, const Tensor& qkv, const DeltaGates& gates
 
 Tensor delta_state(const Tensor& delta_pool, const DeltaShape& shape, int64_t slot, int64_t position) {
   check_shape(shape);
-  WEIR_CHECK(delta_pool.rank() == 2 && delta_pool.dim(1) == shape.slot_floats() && slot >= 0 && slot < delta_pool.dim(0) && position >= 0, "slot ",
-             slot, " of ", delta_pool.shape().str(), " at position ", position);
+  WEIR_CHECK(delta_pool.rank() == 2 && delta_pool.dim(1) == shape.slot_floats() && slot >= 0 && slot < delta_pool.dim(0) && position >= 0,
+             "slot ", slot, " of ", delta_pool.shape().str(), " at position ", position);
   Tensor out = Tensor::zeros({shape.v_heads, shape.k_dim, shape.v_dim}, DType::kF32);
   if (position == 0) return out;
   const Slots slots{delta_pool.data<float>(), shape};
-  WEIR_CHECK(slots.readable_at(slot, position), "slot ", slot, " read at position ", position, " is a state after ", slots.header(slot).end, " tokens");
+  WEIR_CHECK(slots.readable_at(slot, position), "slot ", slot, " read at position ", position, " is a state after ", slots.header(slot).end,
+             " tokens");
   const int64_t count = position - slots.header(slot).block;
   Tensor scratch = Tensor::zeros({cpu::delta_scratch_floats(shape.v_dim)}, DType::kF32);
   for (int64_t h = 0; h < shape.v_heads; ++h) {
@@ -308,8 +319,8 @@ Tensor delta_state(const Tensor& delta_pool, const DeltaShape& shape, int64_t sl
       continue;
     }
     cpu::delta_kernels(cpu::active_isa())
-        .fold({shape.k_dim, shape.v_dim, count, slots.keys(slot, h / (shape.v_heads / shape.k_heads)), slots.decays(slot, h), slots.updates(slot, h),
-               slots.state(slot, h), to, shape.v_dim, scratch.data<float>()});
+        .fold({shape.k_dim, shape.v_dim, count, slots.keys(slot, h / (shape.v_heads / shape.k_heads)), slots.decays(slot, h),
+               slots.updates(slot, h), slots.state(slot, h), to, shape.v_dim, scratch.data<float>()});
   }
   return out;
 }

@@ -48,25 +48,27 @@ Tensor norm_rope(Context& ctx, const Tensor& x, int64_t heads, int64_t dim, int6
   check_f32(rope.cos, 2, "norm_rope cos");
   check_f32(rope.sin, 2, "norm_rope sin");
   const int64_t tokens = x.dim(0), half = rope.cos.dim(1);
-  WEIR_CHECK(heads >= 1 && head_stride >= 0 && (heads - 1) * head_stride + dim <= x.dim(1), heads, " heads ", head_stride, " apart of ", dim, " in ",
-             x.shape().str());
-  WEIR_CHECK(rope.cos.dim(0) == tokens && rope.sin.shape() == rope.cos.shape() && 2 * half <= dim, "rope table ", rope.cos.shape().str(), " for ",
-             tokens, " tokens, heads of ", dim);
+  WEIR_CHECK(heads >= 1 && head_stride >= 0 && (heads - 1) * head_stride + dim <= x.dim(1), heads, " heads ", head_stride, " apart of ",
+             dim, " in ", x.shape().str());
+  WEIR_CHECK(rope.cos.dim(0) == tokens && rope.sin.shape() == rope.cos.shape() && 2 * half <= dim, "rope table ", rope.cos.shape().str(),
+             " for ", tokens, " tokens, heads of ", dim);
   if (x.device() != DeviceKind::kCpu) not_built("norm_rope", x.device());
   Tensor y = ctx.arena.empty({tokens, heads, dim});
   const auto& k = kernels();
   ctx.pool.parallel_for(tokens * heads, min_rows(dim), [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t t = i / heads, h = i % heads;
-      k.norm_rope(x.data<float>() + t * x.row_stride() + h * head_stride, norm_w.data<float>(), rope.cos.data<float>() + t * rope.cos.row_stride(),
-                  rope.sin.data<float>() + t * rope.sin.row_stride(), y.data<float>() + i * dim, dim, half, eps);
+      k.norm_rope(x.data<float>() + t * x.row_stride() + h * head_stride, norm_w.data<float>(),
+                  rope.cos.data<float>() + t * rope.cos.row_stride(), rope.sin.data<float>() + t * rope.sin.row_stride(),
+                  y.data<float>() + i * dim, dim, half, eps);
     }
   });
   return y;
 }
 
 RopeTable rope_table(Context& ctx, const Tensor& positions, const Tensor& inv_freq, const Tensor& axis_of) {
-  WEIR_CHECK(positions.dtype() == DType::kI32 && positions.rank() == 2 && positions.dim(0) == 3, "rope positions ", positions.shape().str());
+  WEIR_CHECK(positions.dtype() == DType::kI32 && positions.rank() == 2 && positions.dim(0) == 3, "rope positions ",
+             positions.shape().str());
   const int64_t tokens = positions.dim(1), half = inv_freq.dim(0);
   check_vector(inv_freq, DType::kF32, half, "rope inv_freq");
   check_vector(axis_of, DType::kI32, half, "rope axis_of");
@@ -78,7 +80,7 @@ RopeTable rope_table(Context& ctx, const Tensor& positions, const Tensor& inv_fr
     for (int64_t t = begin; t < end; ++t)
       for (int64_t i = 0; i < half; ++i) {
         const int32_t position = positions.data<int32_t>()[axis_of.data<int32_t>()[i] * positions.row_stride() + t];
-        const float angle = static_cast<float>(position) * inv_freq.data<float>()[i];   // rounded to F32, as the model was trained
+        const float angle = static_cast<float>(position) * inv_freq.data<float>()[i];  // rounded to F32, as the model was trained
         table.cos.data<float>()[t * half + i] = std::cos(angle);
         table.sin.data<float>()[t * half + i] = std::sin(angle);
       }
@@ -90,8 +92,8 @@ void gate_heads(Context& ctx, Tensor& o, const Tensor& gate, int64_t heads, int6
   check_f32(o, 2, "gate_heads o");
   check_f32(gate, 2, "gate_heads gate");
   WEIR_CHECK(o.dense() && o.dim(1) == heads * dim && gate.dim(0) == o.dim(0), "o ", o.shape().str(), ", gate ", gate.shape().str());
-  WEIR_CHECK(heads >= 1 && head_stride >= 0 && (heads - 1) * head_stride + dim <= gate.dim(1), heads, " heads ", head_stride, " apart of ", dim,
-             " in ", gate.shape().str());
+  WEIR_CHECK(heads >= 1 && head_stride >= 0 && (heads - 1) * head_stride + dim <= gate.dim(1), heads, " heads ", head_stride, " apart of ",
+             dim, " in ", gate.shape().str());
   if (o.device() != DeviceKind::kCpu) not_built("gate_heads", o.device());
   const auto& k = kernels();
   ctx.pool.parallel_for(o.dim(0) * heads, min_rows(4 * dim), [&](int64_t begin, int64_t end, int) {
@@ -103,8 +105,8 @@ void gate_heads(Context& ctx, Tensor& o, const Tensor& gate, int64_t heads, int6
 Tensor rms_norm_gated(Context& ctx, const Tensor& o, const Tensor& w, const Tensor& z, int64_t heads, float eps) {
   check_f32(o, 2, "rms_norm_gated o");
   check_f32(z, 2, "rms_norm_gated z");
-  WEIR_CHECK(heads >= 1 && o.dense() && o.dim(1) % heads == 0 && z.shape() == o.shape(), "o ", o.shape().str(), ", z ", z.shape().str(), ", ", heads,
-             " heads");
+  WEIR_CHECK(heads >= 1 && o.dense() && o.dim(1) % heads == 0 && z.shape() == o.shape(), "o ", o.shape().str(), ", z ", z.shape().str(),
+             ", ", heads, " heads");
   const int64_t dim = o.dim(1) / heads;
   check_vector(w, DType::kF32, dim, "rms_norm_gated w");
   if (o.device() != DeviceKind::kCpu) not_built("rms_norm_gated", o.device());
@@ -135,8 +137,8 @@ Tensor silu_mul(Context& ctx, const Tensor& x) {
 }
 
 Tensor embedding(Context& ctx, const Tensor& table, const Tensor& ids) {
-  WEIR_CHECK(table.rank() == 2 && (table.dtype() == DType::kF32 || table.dtype() == DType::kBF16), "embedding table ", name(table.dtype()), " ",
-             table.shape().str());
+  WEIR_CHECK(table.rank() == 2 && (table.dtype() == DType::kF32 || table.dtype() == DType::kBF16), "embedding table ", name(table.dtype()),
+             " ", table.shape().str());
   const int64_t tokens = ids.dim(0), dim = table.dim(1);
   check_vector(ids, DType::kI32, tokens, "embedding ids");
   for (int64_t t = 0; t < tokens; ++t) {
@@ -175,8 +177,8 @@ Tensor gather_rows(Context& ctx, const Tensor& x, const Tensor& index) {
 
 Routing route(Context& ctx, const Tensor& logits, int64_t num_experts, int64_t top_k, bool shared_gate) {
   check_f32(logits, 2, "route logits");
-  WEIR_CHECK(1 <= top_k && top_k <= num_experts && logits.dim(1) == num_experts + (shared_gate ? 1 : 0), "logits ", logits.shape().str(), ", ", top_k,
-             " of ", num_experts, " experts", shared_gate ? " and a shared one" : "");
+  WEIR_CHECK(1 <= top_k && top_k <= num_experts && logits.dim(1) == num_experts + (shared_gate ? 1 : 0), "logits ", logits.shape().str(),
+             ", ", top_k, " of ", num_experts, " experts", shared_gate ? " and a shared one" : "");
   if (logits.device() != DeviceKind::kCpu) not_built("route", logits.device());
   const int64_t tokens = logits.dim(0), chosen = top_k + (shared_gate ? 1 : 0);
   Routing routing{ctx.arena.empty({tokens, chosen}, DType::kI32), ctx.arena.empty({tokens, chosen})};

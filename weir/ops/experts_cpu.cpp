@@ -29,18 +29,25 @@ constexpr int64_t kPrefetchTokens = 8;
 struct Chosen {
   const PackedMatrix* gate_up;
   const PackedMatrix* down;
-  int64_t begin, rows;    // in the sorted order
+  int64_t begin, rows;  // in the sorted order
   int64_t first_group;
-  int64_t width, tiles;   // I and its tiles
-  int64_t hidden_steps;   // of the second product
-  uint32_t* hidden;       // its panels: group g begins at hidden + Groups::begin(g) * hidden_steps
+  int64_t width, tiles;  // I and its tiles
+  int64_t hidden_steps;  // of the second product
+  uint32_t* hidden;      // its panels: group g begins at hidden + Groups::begin(g) * hidden_steps
   int64_t cost_rows() const { return std::max(rows, kMemoryBoundRows); }
 };
 
 class Experts {
  public:
   Experts(const LinearKernels& kernels, Context& ctx, const Tensor& x, const Routing& routing, const ExpertWeights& experts, Tensor& y)
-      : kernels_(kernels), ctx_(ctx), x_(x), y_(y), weights_(routing.weights), tokens_(x.dim(0)), choices_(routing.ids.dim(1)), dim_(x.dim(1)) {
+      : kernels_(kernels),
+        ctx_(ctx),
+        x_(x),
+        y_(y),
+        weights_(routing.weights),
+        tokens_(x.dim(0)),
+        choices_(routing.ids.dim(1)),
+        dim_(x.dim(1)) {
     sort(routing.ids, experts);
   }
 
@@ -120,8 +127,8 @@ class Experts {
       c.first_group = num_groups_;
       num_groups_ += Groups(c.rows).count;
       hidden_steps += c.rows * c.hidden_steps;
-      WEIR_CHECK(c.gate_up->k() == dim_ && c.gate_up->n() == 2 * c.width && c.down->n() == dim_ && c.gate_up->dtype() == type_, "expert ", e,
-                 ": gate_up [", c.gate_up->n(), ", ", c.gate_up->k(), "], down [", c.down->n(), ", ", c.down->k(), "], hidden ", dim_);
+      WEIR_CHECK(c.gate_up->k() == dim_ && c.gate_up->n() == 2 * c.width && c.down->n() == dim_ && c.gate_up->dtype() == type_, "expert ",
+                 e, ": gate_up [", c.gate_up->n(), ", ", c.gate_up->k(), "], down [", c.down->n(), ", ", c.down->k(), "], hidden ", dim_);
     }
     for (const Chosen& c : chosen_) WEIR_CHECK(c.down->dtype() == type_, "experts of different types");
     steps_ = num_steps(dim_, type_);
@@ -148,7 +155,8 @@ class Experts {
 
   void convert(int64_t begin, int64_t end) {
     const ProductKernels& product = product_kernels(kernels_, type_);
-    for (int64_t t = begin; t < end; ++t) product.pack_panel(x_.data<float>() + t * x_.row_stride(), x_.row_stride(), 1, dim_, inputs_ + t * steps_);
+    for (int64_t t = begin; t < end; ++t)
+      product.pack_panel(x_.data<float>() + t * x_.row_stride(), x_.row_stride(), 1, dim_, inputs_ + t * steps_);
   }
 
   void gather(int64_t begin, int64_t end) {
@@ -171,7 +179,9 @@ class Experts {
     for (const Chosen& c : chosen_) total += units(c) * cost(c);
     const int64_t low = total / threads * thread, high = thread + 1 == threads ? total : total / threads * (thread + 1);
     for (const Chosen& c : chosen_) {
-      const auto at = [&](int64_t bound) { return std::clamp<int64_t>(ceil_div(std::max<int64_t>(bound - before, 0), cost(c)), 0, units(c)); };
+      const auto at = [&](int64_t bound) {
+        return std::clamp<int64_t>(ceil_div(std::max<int64_t>(bound - before, 0), cost(c)), 0, units(c));
+      };
       if (const int64_t first = at(low), last = at(high); first < last) body(c, first, last);
       before += units(c) * cost(c);
     }
@@ -207,8 +217,9 @@ class Experts {
       const uint32_t* panel = panels_ + (c.begin + groups.begin(g)) * steps_;
       const int rows = groups.size(g);
       product.multiply(panel, gate_tile, up_tile, steps_, rows, sums[0], 3 * kTileColumns, 2 * kTileColumns, false, ahead);
-      if (spans) product.multiply(panel, next_tile, next_tile, steps_, rows, sums[0] + 2 * kTileColumns, 3 * kTileColumns, kTileColumns, false,
-                                  ahead);
+      if (spans)
+        product.multiply(panel, next_tile, next_tile, steps_, rows, sums[0] + 2 * kTileColumns, 3 * kTileColumns, kTileColumns, false,
+                         ahead);
       product.silu_mul_panel(sums[0], sums[0] + kTileColumns + skip, 3 * kTileColumns, rows, columns,
                              c.hidden + groups.begin(g) * c.hidden_steps + num_steps(t * kTileColumns, type_) * rows);
     }
@@ -228,7 +239,8 @@ class Experts {
         const TilePair here{tile0, tile1}, next{soon, soon + c.hidden_steps * kTileColumns};
         for (int64_t g = 0; g < groups.count; ++g)
           product.multiply(c.hidden + groups.begin(g) * c.hidden_steps, tile0, tile1, c.hidden_steps, groups.size(g),
-                           results + (c.begin + groups.begin(g)) * block_ + done, block_, width, false, ahead_of(groups, g, 0, groups.count, c.hidden_steps, here, next));
+                           results + (c.begin + groups.begin(g)) * block_ + done, block_, width, false,
+                           ahead_of(groups, g, 0, groups.count, c.hidden_steps, here, next));
       }
     }
   }
@@ -259,16 +271,16 @@ class Experts {
   const Tensor& weights_;
   const int64_t tokens_, choices_, dim_;
   DType type_ = DType::kBF16;
-  int64_t steps_ = 0;                 // of the first product
+  int64_t steps_ = 0;  // of the first product
   int64_t rows_ = 0, num_groups_ = 0;
-  std::span<Chosen> chosen_;          // by rising expert
-  int32_t* token_of_ = nullptr;       // [P]
-  int32_t* row_of_ = nullptr;         // [T, K], -1: no expert
-  uint32_t* inputs_ = nullptr;        // [T][steps]
-  uint32_t* panels_ = nullptr;        // [P][steps], in panels of each expert's groups
-  int64_t block_ = 0;                 // columns of results at a time
-  float* results_ = nullptr;          // [threads][P][block]
-  const float** terms_ = nullptr;     // [threads][K]
+  std::span<Chosen> chosen_;       // by rising expert
+  int32_t* token_of_ = nullptr;    // [P]
+  int32_t* row_of_ = nullptr;      // [T, K], -1: no expert
+  uint32_t* inputs_ = nullptr;     // [T][steps]
+  uint32_t* panels_ = nullptr;     // [P][steps], in panels of each expert's groups
+  int64_t block_ = 0;              // columns of results at a time
+  float* results_ = nullptr;       // [threads][P][block]
+  const float** terms_ = nullptr;  // [threads][K]
   float* factors_ = nullptr;
 };
 

@@ -29,7 +29,8 @@ Tensor linear(Context& ctx, const Tensor& x, const PackedMatrix& w) {
 
 void linear_add(Context& ctx, const Tensor& x, const PackedMatrix& w, Tensor& y) {
   check_product(x, w);
-  WEIR_CHECK(y.dtype() == DType::kF32 && y.shape() == (Shape{x.dim(0), w.n()}), "y ", y.shape().str(), " for [", x.dim(0), ", ", w.n(), "]");
+  WEIR_CHECK(y.dtype() == DType::kF32 && y.shape() == (Shape{x.dim(0), w.n()}), "y ", y.shape().str(), " for [", x.dim(0), ", ", w.n(),
+             "]");
   switch (x.device()) {
     case DeviceKind::kCpu: return linear_cpu(cpu::linear_kernels(), ctx, x, w, y, /*add=*/true);
     case DeviceKind::kCuda:

@@ -13,7 +13,7 @@ namespace weir::ops {
 class PackedMatrix {
  public:
   PackedMatrix() = default;
-  PackedMatrix(int64_t n, int64_t k, DType type);   // type: kBF16 or kF32. Zero until packed.
+  PackedMatrix(int64_t n, int64_t k, DType type);  // type: kBF16 or kF32. Zero until packed.
 
   // `count` matrices in one allocation: the experts of a layer, each too small to get 2 MiB pages of its own. Reading them from
   // 4 KiB pages stops the hardware prefetcher at every page.
@@ -29,9 +29,9 @@ class PackedMatrix {
   int64_t k() const { return k_; }
   DType dtype() const { return type_; }
   int64_t nbytes() const { return storage_.defined() ? storage_.nbytes() : 0; }
-  const Tensor& storage() const { return storage_; }   // device layout, see ops/linear.cpp
+  const Tensor& storage() const { return storage_; }  // device layout, see ops/linear.cpp
 
-  static int64_t packed_bytes(int64_t n, int64_t k, DType type);   // what storage() will take, padding included
+  static int64_t packed_bytes(int64_t n, int64_t k, DType type);  // what storage() will take, padding included
 
  private:
   int64_t n_ = 0, k_ = 0;
@@ -50,8 +50,8 @@ struct Routing {
   Tensor weights;
 };
 
-// Gated feed-forward networks: expert e is down_e(silu(gate_e x) * up_e x), with gate_up[e] = [2 I_e, H] (gate rows first) and down[e] = [H, I_e].
-// Sizes may differ between experts (the shared expert is one more expert that every token chooses).
+// Gated feed-forward networks: expert e is down_e(silu(gate_e x) * up_e x), with gate_up[e] = [2 I_e, H] (gate rows first) and down[e] =
+// [H, I_e]. Sizes may differ between experts (the shared expert is one more expert that every token chooses).
 struct ExpertWeights {
   std::vector<PackedMatrix> gate_up;
   std::vector<PackedMatrix> down;

@@ -32,7 +32,8 @@ void linear_cpu(const LinearKernels& kernels, Context& ctx, const Tensor& x, con
 
   const auto pack = [&](int64_t first, int64_t last) {
     for (int64_t g = first; g < last; ++g)
-      product.pack_panel(x.data<float>() + groups.begin(g) * x.row_stride(), x.row_stride(), groups.size(g), k, panels + groups.begin(g) * steps);
+      product.pack_panel(x.data<float>() + groups.begin(g) * x.row_stride(), x.row_stride(), groups.size(g), k,
+                         panels + groups.begin(g) * steps);
   };
   const bool alone = rows * n * k <= kMultiplyAlone;
   const int threads = alone ? 1 : ctx.pool.size();

@@ -40,8 +40,8 @@ struct TilePair {
 };
 
 // What to prefetch during `group`, of those in [first, last) that are multiplied with `here` one after another, before `next` is. The
-// only group reads its own tiles a little ahead; otherwise the last two groups fetch the next pair, so that its first group finds it in the cache and the
-// memory works while the others compute.
+// only group reads its own tiles a little ahead; otherwise the last two groups fetch the next pair, so that its first group finds it in the
+// cache and the memory works while the others compute.
 inline weir::cpu::Ahead ahead_of(const Groups& groups, int64_t group, int64_t first, int64_t last, int64_t steps, const TilePair& here,
                                  const TilePair& next) {
   const int64_t ahead = weir::cpu::ahead_steps(groups.size(group)), distance = ahead * kTileColumns;

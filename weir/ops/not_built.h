@@ -7,7 +7,10 @@
 namespace weir::ops {
 
 [[noreturn]] inline void not_built(const char* op, DeviceKind device) {
-  fail(ErrorCode::kUnavailable, "not built: ", op, " on ", device == DeviceKind::kCuda ? "cuda" : device == DeviceKind::kNpu ? "npu" : "cpu");
+  fail(ErrorCode::kUnavailable, "not built: ", op, " on ",
+       device == DeviceKind::kCuda  ? "cuda"
+       : device == DeviceKind::kNpu ? "npu"
+                                    : "cpu");
 }
 
 }  // namespace weir::ops

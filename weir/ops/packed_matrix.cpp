@@ -49,8 +49,8 @@ struct Packing {
   DType type;
   const std::byte* source;
   DType source_type;
-  int64_t source_stride;   // bytes
-  int64_t row;             // of the matrix, where source row 0 goes
+  int64_t source_stride;  // bytes
+  int64_t row;            // of the matrix, where source row 0 goes
 
   // Source rows [begin, end), all of one tile. A block of 16 rows x 64 steps is converted in L1 and then transposed: reading a column
   // of rows that lie a power of two apart would throw each line out of L1 before its next element is wanted.
@@ -74,8 +74,14 @@ Packing prepare(const PackedMatrix& matrix, Tensor storage, int64_t row, const T
              source.shape().str(), " at row ", row, " of [", matrix.n(), ", ", matrix.k(), "]");
   const DType from = source.dtype();
   WEIR_CHECK(from == DType::kF32 || from == DType::kBF16 || from == DType::kF16, "cannot pack ", name(from));
-  return {static_cast<uint32_t*>(storage.raw()), num_steps(matrix.k(), matrix.dtype()), matrix.k(), matrix.dtype(),
-          static_cast<const std::byte*>(source.raw()), from, source.row_stride() * element_size(from), row};
+  return {static_cast<uint32_t*>(storage.raw()),
+          num_steps(matrix.k(), matrix.dtype()),
+          matrix.k(),
+          matrix.dtype(),
+          static_cast<const std::byte*>(source.raw()),
+          from,
+          source.row_stride() * element_size(from),
+          row};
 }
 
 }  // namespace

@@ -55,8 +55,10 @@ int64_t machine_room() {
 std::string human(int64_t bytes) {
   std::ostringstream out;
   out << std::fixed << std::setprecision(2);
-  if (bytes >= (int64_t{1} << 30)) out << static_cast<double>(bytes) / static_cast<double>(1 << 30) << " GiB";
-  else out << static_cast<double>(bytes) / static_cast<double>(1 << 20) << " MiB";
+  if (bytes >= (int64_t{1} << 30))
+    out << static_cast<double>(bytes) / static_cast<double>(1 << 30) << " GiB";
+  else
+    out << static_cast<double>(bytes) / static_cast<double>(1 << 20) << " MiB";
   return out.str();
 }
 
@@ -80,28 +82,31 @@ MemoryPlan plan_memory(const ModelConfig& config, const MemoryRequest& request) 
   const int64_t room = request.cache_bytes > 0 ? request.cache_bytes : request.budget - fixed;
   const int64_t one_page = std::max<int64_t>(plan.page_bytes, 1), least = plan.slot_bytes + one_page * 4;
   if (room < least)
-    fail(ErrorCode::kResourceExhausted, "weights (", human(plan.weights), ") and activations (", human(plan.activations), ") leave ", human(room),
-         " of ", human(request.budget), " for the caches; at least ", human(least), " are needed. Lower --max-num-batched-tokens (", request.max_num_batched_tokens,
+    fail(ErrorCode::kResourceExhausted, "weights (", human(plan.weights), ") and activations (", human(plan.activations), ") leave ",
+         human(room), " of ", human(request.budget), " for the caches; at least ", human(least),
+         " are needed. Lower --max-num-batched-tokens (", request.max_num_batched_tokens,
          "), raise --memory-utilization, or use a machine with ", human(fixed + least), " free");
 
   // Slots first, at most half of the room: a sequence without a slot cannot run, a sequence with few pages can wait for more.
   const int64_t slots_that_fit = std::max<int64_t>(1, room / 2 / std::max<int64_t>(plan.slot_bytes, 1));
   if (slots_that_fit < plan.max_num_seqs) {
-    plan.notice += concat("--max-num-seqs lowered from ", plan.max_num_seqs, " to ", slots_that_fit, ": a sequence's delta-net state takes ", human(plan.slot_bytes), ". ");
+    plan.notice += concat("--max-num-seqs lowered from ", plan.max_num_seqs, " to ", slots_that_fit,
+                          ": a sequence's delta-net state takes ", human(plan.slot_bytes), ". ");
     plan.max_num_seqs = static_cast<int32_t>(slots_that_fit);
   }
   plan.num_slots = plan.max_num_seqs;
   plan.slots = plan.num_slots * plan.slot_bytes;
 
   const int64_t page_room = (room - plan.slots) / one_page;
-  const int64_t wanted = int64_t{pages_for(plan.max_model_len)} * plan.max_num_seqs;   // more could never be used
+  const int64_t wanted = int64_t{pages_for(plan.max_model_len)} * plan.max_num_seqs;  // more could never be used
   plan.num_pages = static_cast<int32_t>(std::min<int64_t>({page_room, wanted, int64_t{1} << 30}));
   plan.pages = plan.num_pages * plan.page_bytes;
   const int64_t longest = int64_t{plan.num_pages} * kPageTokens;
   if (longest < plan.max_model_len) {
     if (request.max_model_len > 0)
-      fail(ErrorCode::kResourceExhausted, "--max-model-len ", request.max_model_len, " needs ", human(pages_for(request.max_model_len) * plan.page_bytes),
-           " of KV pages, ", human(room - plan.slots), " are left; --max-model-len ", longest, " fits");
+      fail(ErrorCode::kResourceExhausted, "--max-model-len ", request.max_model_len, " needs ",
+           human(pages_for(request.max_model_len) * plan.page_bytes), " of KV pages, ", human(room - plan.slots),
+           " are left; --max-model-len ", longest, " fits");
     plan.notice += concat("--max-model-len lowered from ", plan.max_model_len, " to ", longest, ", which fits the KV pages. ");
     plan.max_model_len = static_cast<int32_t>(longest);
   }
@@ -115,7 +120,9 @@ std::string MemoryPlan::str() const {
   };
   out << "Memory plan (" << human(total()) << " of " << human(budget) << " allowed):";
   row("weights", weights, "packed for the kernels");
-  row("KV pages", pages, concat(num_pages, " pages of ", kPageTokens, " tokens = ", int64_t{num_pages} * kPageTokens, " tokens, ", human(page_bytes), " each"));
+  row("KV pages", pages,
+      concat(num_pages, " pages of ", kPageTokens, " tokens = ", int64_t{num_pages} * kPageTokens, " tokens, ", human(page_bytes),
+             " each"));
   row("state slots", slots, concat(num_slots, " sequences, ", human(slot_bytes), " each"));
   row("activations", activations, "reserved, touched as needed");
   return out.str();

@@ -17,23 +17,23 @@ struct MemoryRequest {
   DType kv_type = DType::kBF16;
   int32_t max_num_seqs = 0;
   int32_t max_num_batched_tokens = 0;
-  int32_t max_model_len = 0;        // 0: the model's, lowered to what fits
+  int32_t max_model_len = 0;  // 0: the model's, lowered to what fits
   int threads = 1;
-  int64_t budget = 0;               // bytes for everything
-  int64_t cache_bytes = 0;          // > 0: bytes for pages and slots, instead of what the budget leaves
+  int64_t budget = 0;       // bytes for everything
+  int64_t cache_bytes = 0;  // > 0: bytes for pages and slots, instead of what the budget leaves
 };
 
 struct MemoryPlan {
-  int64_t weights = 0, activations = 0, pages = 0, slots = 0;   // bytes
+  int64_t weights = 0, activations = 0, pages = 0, slots = 0;  // bytes
   int32_t num_pages = 0, num_slots = 0;
-  int32_t max_num_seqs = 0;         // lowered to the slots that fit
+  int32_t max_num_seqs = 0;  // lowered to the slots that fit
   int32_t max_model_len = 0;
   int64_t page_bytes = 0, slot_bytes = 0;
   int64_t budget = 0;
-  std::string notice;               // what was lowered and why; empty when nothing was
+  std::string notice;  // what was lowered and why; empty when nothing was
 
   int64_t total() const { return weights + activations + pages + slots; }
-  std::string str() const;          // a table for the log
+  std::string str() const;  // a table for the log
 };
 
 // Throws Error(kResourceExhausted) naming the flag to change and the value that would fit.

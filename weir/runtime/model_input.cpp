@@ -11,14 +11,17 @@ namespace {
 Tensor ints(std::initializer_list<int64_t> dims) { return Tensor::zeros(Shape(dims), DType::kI32); }
 
 void check_row(const SeqStep& row, int32_t num_pages, int32_t num_slots, int32_t vocab_size) {
-  const auto bad = [&](const char* what, int64_t seen) { fail(ErrorCode::kInternal, "plan of sequence ", index(row.seq), ": ", what, " ", seen); };
+  const auto bad = [&](const char* what, int64_t seen) {
+    fail(ErrorCode::kInternal, "plan of sequence ", index(row.seq), ": ", what, " ", seen);
+  };
   const auto slot = [&](SlotId id) {
     if (index(id) < 0 || index(id) >= num_slots) bad("slot", index(id));
   };
   const int64_t end = row.start + static_cast<int64_t>(row.tokens.size());
   if (row.tokens.empty()) bad("tokens", 0);
   if (row.start < 0) bad("start", row.start);
-  if (row.num_drafts < 0 || row.num_drafts >= static_cast<int32_t>(row.tokens.size()) || (row.num_drafts > 0 && !row.sample)) bad("num_drafts", row.num_drafts);
+  if (row.num_drafts < 0 || row.num_drafts >= static_cast<int32_t>(row.tokens.size()) || (row.num_drafts > 0 && !row.sample))
+    bad("num_drafts", row.num_drafts);
   if (row.want_drafts < 0 || (row.want_drafts > 0 && !row.sample)) bad("want_drafts", row.want_drafts);
   if (row.next && (*row.next < 0 || *row.next >= vocab_size)) bad("next", *row.next);
   for (const Token token : row.tokens)
@@ -52,8 +55,12 @@ ModelInput build_input(const StepPlan& plan, int32_t num_pages, int32_t num_slot
   const int64_t num_rows = static_cast<int64_t>(plan.rows.size());
   ModelInput in{.ids = ints({num_tokens}),
                 .positions = ints({3, num_tokens}),
-                .rows = {.row_starts = ints({num_rows + 1}), .starts = ints({num_rows}), .page_table = ints({num_rows, max_pages}),
-                         .state_read = ints({num_rows}), .state_write = ints({num_rows}), .snapshots = ints({num_snapshots, 3})}};
+                .rows = {.row_starts = ints({num_rows + 1}),
+                         .starts = ints({num_rows}),
+                         .page_table = ints({num_rows, max_pages}),
+                         .state_read = ints({num_rows}),
+                         .state_write = ints({num_rows}),
+                         .snapshots = ints({num_snapshots, 3})}};
   int32_t token = 0, snapshot = 0;
   for (int32_t r = 0; r < num_rows; ++r) {
     const SeqStep& row = plan.rows[static_cast<size_t>(r)];
@@ -62,7 +69,8 @@ ModelInput build_input(const StepPlan& plan, int32_t num_pages, int32_t num_slot
     in.rows.starts.data<int32_t>()[r] = row.start;
     in.rows.state_read.data<int32_t>()[r] = row.state_read ? index(*row.state_read) : -1;
     in.rows.state_write.data<int32_t>()[r] = index(row.state_write[0]);
-    for (size_t i = 0; i < row.pages.size(); ++i) in.rows.page_table.data<int32_t>()[r * max_pages + static_cast<int64_t>(i)] = index(row.pages[i]);
+    for (size_t i = 0; i < row.pages.size(); ++i)
+      in.rows.page_table.data<int32_t>()[r * max_pages + static_cast<int64_t>(i)] = index(row.pages[i]);
     for (const Snapshot& s : row.snapshots) {
       int32_t* entry = in.rows.snapshots.data<int32_t>() + 3 * snapshot++;
       entry[0] = r, entry[1] = s.position, entry[2] = index(s.slot);

@@ -8,8 +8,8 @@
 namespace weir {
 
 struct ModelInput {
-  Tensor ids;           // I32 [T]
-  Tensor positions;     // I32 [3, T]: rotary position of each token on the t, h and w axes (equal for text)
+  Tensor ids;        // I32 [T]
+  Tensor positions;  // I32 [3, T]: rotary position of each token on the t, h and w axes (equal for text)
   ops::Rows rows;
 };
 

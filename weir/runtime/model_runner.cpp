@@ -50,7 +50,8 @@ StepResult ModelRunner::run(const StepPlan& plan) {
 }
 
 std::span<float> ModelRunner::known(const Tensor& logits, int64_t row) const {
-  return {const_cast<float*>(logits.data<float>()) + row * logits.row_stride(), static_cast<size_t>(std::min<int64_t>(logits.dim(1), config_.num_tokens))};
+  return {const_cast<float*>(logits.data<float>()) + row * logits.row_stride(),
+          static_cast<size_t>(std::min<int64_t>(logits.dim(1), config_.num_tokens))};
 }
 
 void ModelRunner::report_prompts(const StepPlan& plan, const ModelInput& input, Step& step, const Tensor& hidden, StepResult& result) {
@@ -97,7 +98,7 @@ void ModelRunner::sample_rows(const StepPlan& plan, const ModelInput& input, Ste
       RowResult& out = result.rows[drawing.row];
       std::vector<std::span<float>> rows_of_logits;
       for (int32_t d = 0; d <= row.num_drafts; ++d) rows_of_logits.push_back(known(logits, drawing.first_logits + d));
-      try {   // a row fails alone: its neighbours do not depend on it
+      try {  // a row fails alone: its neighbours do not depend on it
         Verdict verdict = verify(rows_of_logits, std::span(row.tokens).last(static_cast<size_t>(row.num_drafts)), *row.sample, context);
         out.tokens = std::move(verdict.tokens);
         out.logprobs = std::move(verdict.logprobs);
@@ -117,8 +118,8 @@ void ModelRunner::draft_rows(const StepPlan& plan, Step& step, const Tensor& hid
   std::vector<int32_t> successors;
   struct Guess {
     size_t row;
-    int32_t position;    // of the head's input row: index within the sequence
-    int32_t at;          // its row in `y`
+    int32_t position;  // of the head's input row: index within the sequence
+    int32_t at;        // its row in `y`
   };
   std::vector<Guess> guesses;
   for (size_t r = 0; r < plan.rows.size(); ++r) {
@@ -150,7 +151,7 @@ void ModelRunner::draft_rows(const StepPlan& plan, Step& step, const Tensor& hid
     std::vector<int32_t> inputs;
     for (size_t i = 0; i < guesses.size(); ++i) {
       const SeqStep& row = plan.rows[guesses[i].row];
-      if (tokens[i] < 0) continue;   // non-finite logits: no guess
+      if (tokens[i] < 0) continue;  // non-finite logits: no guess
       result.rows[guesses[i].row].drafts.push_back(tokens[i]);
       const int32_t position = guesses[i].position + 1;
       if (depth == row.want_drafts || position >= static_cast<int32_t>(row.pages.size()) * kPageTokens) continue;
@@ -164,11 +165,17 @@ void ModelRunner::draft_rows(const StepPlan& plan, Step& step, const Tensor& hid
     StepPlan single;
     for (size_t i = 0; i < guesses.size(); ++i) {
       const SeqStep& row = plan.rows[guesses[i].row];
-      single.rows.push_back({.seq = row.seq, .start = guesses[i].position, .tokens = {inputs[i]}, .pages = row.pages, .state_read = row.state_write[0], .state_write = row.state_write});
+      single.rows.push_back({.seq = row.seq,
+                             .start = guesses[i].position,
+                             .tokens = {inputs[i]},
+                             .pages = row.pages,
+                             .state_read = row.state_write[0],
+                             .state_write = row.state_write});
     }
     const ModelInput draft_input =
         build_input(single, config_.cache.num_pages, config_.cache.num_slots, static_cast<int32_t>(model_->config().vocab_size));
-    Step draft_step{.ctx = step.ctx, .rows = draft_input.rows, .rope = model_->rope(step.ctx, draft_input.positions), .cache = cache_, .tp = tp_};
+    Step draft_step{
+        .ctx = step.ctx, .rows = draft_input.rows, .rope = model_->rope(step.ctx, draft_input.positions), .cache = cache_, .tp = tp_};
     y = model_->draft(draft_step, draft_input.ids, ops::gather_rows(step.ctx, y, ints(arena_, at)));
   }
 }

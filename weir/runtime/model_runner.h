@@ -1,4 +1,5 @@
-// Executes plans on one rank: input -> forward -> sample and verify -> draft. Owns the rank's model, caches, arena and compute threads. Rank thread only.
+// Executes plans on one rank: input -> forward -> sample and verify -> draft. Owns the rank's model, caches, arena and compute threads.
+// Rank thread only.
 #pragma once
 
 #include <memory>
@@ -14,7 +15,7 @@ struct RunnerConfig {
   CacheConfig cache;
   DType kv_type = DType::kBF16;
   int64_t arena_bytes = 0;
-  int32_t num_tokens = 0;                    // ids >= this are padding rows of the vocabulary
+  int32_t num_tokens = 0;  // ids >= this are padding rows of the vocabulary
   std::vector<Token> eos_token_ids;
 };
 
@@ -32,7 +33,7 @@ class ModelRunner {
   void report_prompts(const StepPlan& plan, const ModelInput& input, Step& step, const Tensor& hidden, StepResult& result);
   void sample_rows(const StepPlan& plan, const ModelInput& input, Step& step, const Tensor& hidden, StepResult& result);
   void draft_rows(const StepPlan& plan, Step& step, const Tensor& hidden, StepResult& result);
-  std::span<float> known(const Tensor& logits, int64_t row) const;   // a row of logits without the vocabulary's padding
+  std::span<float> known(const Tensor& logits, int64_t row) const;  // a row of logits without the vocabulary's padding
 
   RunnerConfig config_;
   std::unique_ptr<ThreadPool> pool_;

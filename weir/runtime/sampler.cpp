@@ -22,16 +22,19 @@ void apply_bias_and_masks(std::span<float> logits, const Sampling& how, const Sa
     if (static_cast<size_t>(id) < logits.size()) logits[static_cast<size_t>(id)] += bias;
   if (!p.allowed_token_ids.empty()) {
     std::vector<float> kept;
-    for (const Token id : p.allowed_token_ids) kept.push_back(static_cast<size_t>(id) < logits.size() ? logits[static_cast<size_t>(id)] : kMasked);
+    for (const Token id : p.allowed_token_ids)
+      kept.push_back(static_cast<size_t>(id) < logits.size() ? logits[static_cast<size_t>(id)] : kMasked);
     std::fill(logits.begin(), logits.end(), kMasked);
     for (size_t i = 0; i < kept.size(); ++i)
       if (static_cast<size_t>(p.allowed_token_ids[i]) < logits.size()) logits[static_cast<size_t>(p.allowed_token_ids[i])] = kept[i];
   }
-  const std::span<const Token> output = std::span(how.history).subspan(std::min(how.history.size(), static_cast<size_t>(how.prompt_tokens)));
+  const std::span<const Token> output =
+      std::span(how.history).subspan(std::min(how.history.size(), static_cast<size_t>(how.prompt_tokens)));
   for (const std::vector<Token>& word : p.bad_words) {
     if (word.empty()) continue;
-    const size_t head = word.size() - 1;   // the last token is forbidden when the ones before it were just generated
-    if (output.size() >= head && std::equal(word.begin(), word.end() - 1, output.end() - static_cast<ptrdiff_t>(head))) mask(logits, word.back());
+    const size_t head = word.size() - 1;  // the last token is forbidden when the ones before it were just generated
+    if (output.size() >= head && std::equal(word.begin(), word.end() - 1, output.end() - static_cast<ptrdiff_t>(head)))
+      mask(logits, word.back());
   }
   if (how.output_index < p.min_tokens) {
     for (const Token id : context.eos_token_ids) mask(logits, id);
@@ -43,7 +46,7 @@ void apply_bias_and_masks(std::span<float> logits, const Sampling& how, const Sa
 void apply_penalties(std::span<float> logits, const Sampling& how) {
   const SamplingParams& p = *how.params;
   if (p.repetition_penalty == 1.0f && p.frequency_penalty == 0.0f && p.presence_penalty == 0.0f) return;
-  std::unordered_map<Token, int32_t> output_count;   // 0: in the prompt only
+  std::unordered_map<Token, int32_t> output_count;  // 0: in the prompt only
   for (size_t i = 0; i < how.history.size(); ++i) {
     int32_t& count = output_count[how.history[i]];
     if (static_cast<int32_t>(i) >= how.prompt_tokens) ++count;
@@ -115,14 +118,14 @@ Token draw(std::span<const float> logits, const Sampling& how, float max_logit) 
     sum += weight[i];
     if (target < sum) return candidates[i].id;
   }
-  return candidates[count - 1].id;   // rounding of the last addition
+  return candidates[count - 1].id;  // rounding of the last addition
 }
 
 }  // namespace
 
 double uniform(uint64_t seed, uint64_t n) {
   uint64_t x = seed + 0x9e3779b97f4a7c15u * (n + 1);
-  for (int round = 0; round < 2; ++round) {   // a second round decorrelates neighbouring seeds
+  for (int round = 0; round < 2; ++round) {  // a second round decorrelates neighbouring seeds
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
     x ^= x >> 31;
@@ -153,7 +156,7 @@ PositionLogprobs top_logprobs(std::span<const float> logits, Token token, int32_
   const auto entry = [&](Token id, int32_t rank) {
     return TokenLogprob{id, static_cast<float>(static_cast<double>(logits[static_cast<size_t>(id)]) - log_total), rank};
   };
-  const bool known = static_cast<size_t>(token) < logits.size();   // a prompt may hold ids beyond the tokenizer's
+  const bool known = static_cast<size_t>(token) < logits.size();  // a prompt may hold ids beyond the tokenizer's
   const Candidate own{known ? logits[static_cast<size_t>(token)] : kMasked, token};
   int32_t rank = 1;
   std::vector<Candidate> best;
@@ -173,12 +176,14 @@ Sample sample(std::span<float> all_logits, const Sampling& how, const SampleCont
   const std::span<float> logits = all_logits.first(std::min(all_logits.size(), static_cast<size_t>(context.num_tokens)));
   if (argmax(logits) < 0) fail(ErrorCode::kInternal, "the model produced non-finite logits");
   const SamplingParams& p = *how.params;
-  std::vector<float> raw;   // log-probabilities are of the distribution before any parameter changed it
+  std::vector<float> raw;  // log-probabilities are of the distribution before any parameter changed it
   if (p.logprobs) raw.assign(logits.begin(), logits.end());
   apply_bias_and_masks(logits, how, context);
   apply_penalties(logits, how);
   const Token best = argmax(logits);
-  if (best < 0) fail(ErrorCode::kInvalidArgument, "no token is left to choose from: allowed_token_ids, bad_words, logit_bias and min_tokens exclude all");
+  if (best < 0)
+    fail(ErrorCode::kInvalidArgument,
+         "no token is left to choose from: allowed_token_ids, bad_words, logit_bias and min_tokens exclude all");
   Sample out;
   out.token = p.temperature == 0 ? best : draw(logits, how, logits[static_cast<size_t>(best)]);
   if (p.logprobs) out.logprobs = top_logprobs(raw, out.token, *p.logprobs);

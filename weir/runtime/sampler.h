@@ -9,13 +9,13 @@
 namespace weir {
 
 struct SampleContext {
-  std::span<const Token> eos_token_ids;   // masked, with stop_token_ids, while output_index < min_tokens
-  int32_t num_tokens = 0;                 // ids >= this are padding rows of the vocabulary: never drawn, never listed
+  std::span<const Token> eos_token_ids;  // masked, with stop_token_ids, while output_index < min_tokens
+  int32_t num_tokens = 0;                // ids >= this are padding rows of the vocabulary: never drawn, never listed
 };
 
 struct Sample {
   Token token = 0;
-  PositionLogprobs logprobs;              // when asked for: the token, then the k most likely ones
+  PositionLogprobs logprobs;  // when asked for: the token, then the k most likely ones
 };
 
 // `logits` [vocab_size] is used as scratch. Throws Error when no token can be drawn (non-finite logits, everything masked).

@@ -9,8 +9,8 @@ namespace weir {
 namespace {
 
 constexpr size_t kReadBytes = 16 << 10;
-constexpr size_t kBufferBytes = 64 << 10;        // header, and what a client sends ahead of the answer
-constexpr int64_t kLingerBytes = 64 << 20;       // read and thrown away after a refusal, so that the client gets to see it
+constexpr size_t kBufferBytes = 64 << 10;   // header, and what a client sends ahead of the answer
+constexpr int64_t kLingerBytes = 64 << 20;  // read and thrown away after a refusal, so that the client gets to see it
 constexpr std::chrono::milliseconds kLingerTime{2'000};
 
 bool is_protocol_error(const ErrorCodeOf& error) { return error.category() == http::make_error_code(http::error::bad_method).category(); }
@@ -29,10 +29,15 @@ class Counted {
 }  // namespace
 
 Connection::Connection(ConnectionShared& shared, tcp::socket socket)
-    : shared_(shared), socket_(std::move(socket)), buffer_(kBufferBytes), deadline_(socket_.get_executor()), news_timer_(socket_.get_executor()) {
+    : shared_(shared),
+      socket_(std::move(socket)),
+      buffer_(kBufferBytes),
+      deadline_(socket_.get_executor()),
+      news_timer_(socket_.get_executor()) {
   ErrorCodeOf ignored;
   const auto peer = socket_.remote_endpoint(ignored);
-  peer_ = peer.address().is_v6() ? concat("[", peer.address().to_string(), "]:", peer.port()) : concat(peer.address().to_string(), ":", peer.port());
+  peer_ = peer.address().is_v6() ? concat("[", peer.address().to_string(), "]:", peer.port())
+                                 : concat(peer.address().to_string(), ":", peer.port());
   socket_.set_option(tcp::no_delay(true), ignored);
 }
 
@@ -88,7 +93,7 @@ asio::awaitable<void> Connection::run() {
     asked.request_id = head_.request_id;
     auto answer_or_job = shared_.service.handle(asked);
     shared_.buffered_bytes -= static_cast<int64_t>(request.body().size());
-    parser.get().body() = std::string();   // an image may be tens of MB; the generation has what it needs
+    parser.get().body() = std::string();  // an image may be tens of MB; the generation has what it needs
     if (auto* reply = std::get_if<HttpReply>(&answer_or_job)) {
       co_await answer(std::move(*reply));
     } else {
@@ -114,7 +119,9 @@ asio::awaitable<bool> Connection::wait_for_request() {
 }
 
 HttpReply Connection::too_large(const std::string& seen) const {
-  return error_reply({413, concat("the request body has ", seen, ", at most ", shared_.options.limits.max_body_bytes, " are read (--max-body-bytes)"), ""});
+  return error_reply(
+      {413, concat("the request body has ", seen, ", at most ", shared_.options.limits.max_body_bytes, " are read (--max-body-bytes)"),
+       ""});
 }
 
 asio::awaitable<bool> Connection::read_request(Parser& parser) {
@@ -169,7 +176,8 @@ asio::awaitable<bool> Connection::read_body(Parser& parser) {
     const int64_t buffered = shared_.buffered_bytes += arrived - counted;
     counted = arrived;
     if (timed_out_) {
-      refusal = error_reply({408, concat("the request body did not arrive within ", limits.body_timeout.count(), " ms, got ", arrived, " bytes of it"), ""});
+      refusal = error_reply(
+          {408, concat("the request body did not arrive within ", limits.body_timeout.count(), " ms, got ", arrived, " bytes of it"), ""});
     } else if (error == http::error::body_limit) {
       refusal = too_large(concat("more than ", arrived, " bytes"));
     } else if (error && is_protocol_error(error) && error != http::error::partial_message) {
@@ -180,7 +188,7 @@ asio::awaitable<bool> Connection::read_body(Parser& parser) {
       refusal = error_reply({503, "too many large requests are arriving at once, try again", ""});
     }
   }
-  if (!refusal && !lost) co_return true;   // run() takes the body off the account
+  if (!refusal && !lost) co_return true;  // run() takes the body off the account
   shared_.buffered_bytes -= counted;
   if (refusal) co_await refuse(std::move(*refusal));
   co_return false;
@@ -208,7 +216,7 @@ std::string Connection::head_text(int status, const std::vector<std::pair<std::s
   const auto add = [&](std::string_view name, std::string_view value) { out += concat(name, ": ", value, "\r\n"); };
   add("Server", "weir");
   add("X-Request-Id", head_.request_id);
-  if (!head_.origin.empty()) {   // CORS is for browsers, and they send Origin
+  if (!head_.origin.empty()) {  // CORS is for browsers, and they send Origin
     const auto& allowed = shared_.options.allowed_origins;
     const bool any = std::ranges::find(allowed, "*") != allowed.end();
     if (any || std::ranges::find(allowed, head_.origin) != allowed.end()) {
@@ -229,8 +237,9 @@ std::string Connection::head_text(int status, const std::vector<std::pair<std::s
 
 void Connection::log_access(int status) const {
   if (!shared_.options.access_log) return;
-  std::string line = concat(peer_, " - \"", head_.method, " ", head_.target.substr(0, 256), " HTTP/", head_.version / 10, ".", head_.version % 10,
-                            "\" ", status, " ", std::string_view(http::obsolete_reason(static_cast<http::status>(status))));
+  std::string line =
+      concat(peer_, " - \"", head_.method, " ", head_.target.substr(0, 256), " HTTP/", head_.version / 10, ".", head_.version % 10, "\" ",
+             status, " ", std::string_view(http::obsolete_reason(static_cast<http::status>(status))));
   // A target may hold any byte above 0x20; a terminal must not obey it.
   std::ranges::replace_if(line, [](char c) { return c < ' ' || c == 0x7f; }, '?');
   log_info(line);
@@ -303,10 +312,12 @@ asio::awaitable<void> Connection::generate(Service::Job job) {
   live_ = &*live;
   watching_ = true, stop_watching_ = false;
   asio::co_spawn(socket_.get_executor(), [self = shared_from_this()] { return self->watch(); }, asio::detached);
-  if (live->generation().stream()) co_await stream(*live);
-  else co_await answer_when_finished(*live);
+  if (live->generation().stream())
+    co_await stream(*live);
+  else
+    co_await answer_when_finished(*live);
   live_ = nullptr;
-  live.reset();   // aborts what is left
+  live.reset();  // aborts what is left
   co_await stop_watching();
 }
 
@@ -320,18 +331,19 @@ asio::awaitable<void> Connection::answer_when_finished(LiveGeneration& live) {
   if (gone_) co_return;
   // A named reply: GCC 12 destroys an aggregate that is built inside a co_await expression twice.
   HttpReply reply{200, "application/json", {}, {}};
-  if (const auto failure = generation.failure()) reply = error_reply({500, *failure, ""});
-  else reply.body = dump_json(generation.take_response());
+  if (const auto failure = generation.failure())
+    reply = error_reply({500, *failure, ""});
+  else
+    reply.body = dump_json(generation.take_response());
   co_await answer(std::move(reply));
 }
 
 asio::awaitable<void> Connection::stream(LiveGeneration& live) {
   Generation& generation = live.generation();
-  const bool chunked = head_.version == 11;   // HTTP/1.0 knows no chunks: there the end of the connection ends the answer
+  const bool chunked = head_.version == 11;  // HTTP/1.0 knows no chunks: there the end of the connection ends the answer
   log_access(200);
-  std::vector<std::pair<std::string, std::string>> headers = {{"Content-Type", "text/event-stream; charset=utf-8"},
-                                                              {"Cache-Control", "no-cache"},
-                                                              {"X-Accel-Buffering", "no"}};
+  std::vector<std::pair<std::string, std::string>> headers = {
+      {"Content-Type", "text/event-stream; charset=utf-8"}, {"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}};
   if (chunked) headers.emplace_back("Transfer-Encoding", "chunked");
   co_await write(head_text(200, headers));
   while (!gone_) {

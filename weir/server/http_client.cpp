@@ -26,7 +26,7 @@ namespace http = boost::beast::http;
 using SystemError = boost::system::error_code;
 using Clock = std::chrono::steady_clock;
 
-constexpr uint64_t kMaxBodyBytes = uint64_t{1} << 30;   // of an answer
+constexpr uint64_t kMaxBodyBytes = uint64_t{1} << 30;  // of an answer
 
 // A descriptor that is closed once.
 class File {
@@ -51,7 +51,7 @@ class File {
 };
 
 struct Address {
-  std::string host, port, base;   // base: path prefix without a slash at its end
+  std::string host, port, base;  // base: path prefix without a slash at its end
 };
 
 Address parse_url(std::string_view url) {
@@ -132,7 +132,7 @@ struct HttpClient::Impl {
 
   void forget_cancel() {
     uint64_t count = 0;
-    [[maybe_unused]] const ssize_t taken = ::read(cancelled.get(), &count, sizeof count);   // empty means: nothing to forget
+    [[maybe_unused]] const ssize_t taken = ::read(cancelled.get(), &count, sizeof count);  // empty means: nothing to forget
   }
   bool wait_after_error(short events, SystemError& error);
   SystemError wait(short events, std::chrono::milliseconds timeout);
@@ -145,8 +145,8 @@ struct HttpClient::Impl {
   Address address;
   std::string api_key;
   HttpTimeouts timeouts;
-  File cancelled;                     // readable after cancel()
-  File socket;                        // kept open between calls
+  File cancelled;  // readable after cancel()
+  File socket;     // kept open between calls
   boost::beast::flat_buffer buffer;
 };
 
@@ -305,14 +305,16 @@ HttpClient::HttpClient(HttpClient&&) noexcept = default;
 HttpClient& HttpClient::operator=(HttpClient&&) noexcept = default;
 
 HttpResponse HttpClient::get(std::string_view path) { return impl_->call(http::verb::get, path, {}, nullptr); }
-HttpResponse HttpClient::post(std::string_view path, std::string_view json_body) { return impl_->call(http::verb::post, path, json_body, nullptr); }
+HttpResponse HttpClient::post(std::string_view path, std::string_view json_body) {
+  return impl_->call(http::verb::post, path, json_body, nullptr);
+}
 HttpResponse HttpClient::post_stream(std::string_view path, std::string_view json_body, const OnLine& on_line) {
   return impl_->call(http::verb::post, path, json_body, &on_line);
 }
 
 void HttpClient::cancel() noexcept {
   const uint64_t one = 1;
-  [[maybe_unused]] const ssize_t written = ::write(impl_->cancelled.get(), &one, sizeof one);   // full means: cancelled already
+  [[maybe_unused]] const ssize_t written = ::write(impl_->cancelled.get(), &one, sizeof one);  // full means: cancelled already
 }
 
 void HttpClient::clear_cancel() noexcept { impl_->forget_cancel(); }

@@ -14,16 +14,16 @@ namespace weir {
 
 struct HttpResponse {
   int status = 0;
-  std::vector<std::pair<std::string, std::string>> headers;   // names in lower case
-  std::string body;                                           // empty for a streamed 2xx answer
+  std::vector<std::pair<std::string, std::string>> headers;  // names in lower case
+  std::string body;                                          // empty for a streamed 2xx answer
 
   bool ok() const { return status >= 200 && status < 300; }
-  std::string_view header(std::string_view name) const;       // name in lower case; empty when absent
+  std::string_view header(std::string_view name) const;  // name in lower case; empty when absent
 };
 
 struct HttpTimeouts {
   std::chrono::milliseconds connect{5'000};
-  std::chrono::milliseconds idle{600'000};   // the longest silence while writing a request or reading an answer
+  std::chrono::milliseconds idle{600'000};  // the longest silence while writing a request or reading an answer
 };
 
 // Every call throws Error: kInvalidArgument (a malformed url), kUnavailable (no connection, lost, timed out; the text names host and

@@ -12,11 +12,11 @@
 namespace weir {
 namespace {
 
-constexpr int kFilesBesideConnections = 256;                  // model files, epoll, stdio, refusals
+constexpr int kFilesBesideConnections = 256;  // model files, epoll, stdio, refusals
 constexpr int kMaxLingeringRefusals = 64;
-constexpr std::chrono::milliseconds kRefusalTime{1'000};      // to let the client send its request before it is refused
-constexpr std::chrono::milliseconds kAbortTime{5'000};        // for aborted requests to tell their clients, at shutdown
-constexpr std::chrono::milliseconds kAcceptPause{50};         // after accept() failed, usually for want of file descriptors
+constexpr std::chrono::milliseconds kRefusalTime{1'000};  // to let the client send its request before it is refused
+constexpr std::chrono::milliseconds kAbortTime{5'000};    // for aborted requests to tell their clients, at shutdown
+constexpr std::chrono::milliseconds kAcceptPause{50};     // after accept() failed, usually for want of file descriptors
 
 // Every connection is a file. Raises the soft limit as far as it is allowed; returns how many connections it is good for.
 int32_t allow_connections(int32_t wanted) {
@@ -30,7 +30,8 @@ int32_t allow_connections(int32_t wanted) {
   }
   if (limit.rlim_cur >= files) return wanted;
   const auto possible = std::max<int64_t>(static_cast<int64_t>(limit.rlim_cur) - kFilesBesideConnections, 16);
-  log_warning("--max-connections ", wanted, " needs ", files, " open files, ulimit -n allows ", limit.rlim_cur, ": ", possible, " are accepted");
+  log_warning("--max-connections ", wanted, " needs ", files, " open files, ulimit -n allows ", limit.rlim_cur, ": ", possible,
+              " are accepted");
   return static_cast<int32_t>(possible);
 }
 
@@ -58,25 +59,25 @@ struct HttpServer::Impl {
   template <class Call>
   void for_each_connection(Call call);
 
-  void begin_shutdown(std::chrono::milliseconds timeout);   // on control
-  void abort_rest();                                        // on control
-  void finish_when_empty();                                 // on control
+  void begin_shutdown(std::chrono::milliseconds timeout);  // on control
+  void abort_rest();                                       // on control
+  void finish_when_empty();                                // on control
 
   ServerOptions options;
   Service service;
   ConnectionShared shared;
   asio::io_context io;
-  asio::strand<asio::io_context::executor_type> control;    // acceptors, timers and shutdown
+  asio::strand<asio::io_context::executor_type> control;  // acceptors, timers and shutdown
   std::optional<asio::executor_work_guard<asio::io_context::executor_type>> work{io.get_executor()};
   std::vector<tcp::acceptor> acceptors;
   asio::steady_timer drain_timer, stats_timer;
   uint16_t port = 0;
-  int lingering_refusals = 0;                               // control
-  bool draining = false;                                    // control
+  int lingering_refusals = 0;  // control
+  bool draining = false;       // control
   std::vector<std::thread> threads;
   std::atomic<bool> started{false};
   std::mutex mu;
-  std::map<Connection*, std::weak_ptr<Connection>> connections;   // guarded by mu
+  std::map<Connection*, std::weak_ptr<Connection>> connections;  // guarded by mu
 };
 
 void HttpServer::Impl::listen() {
@@ -145,8 +146,9 @@ asio::awaitable<void> HttpServer::Impl::accept(tcp::acceptor& acceptor) {
 asio::awaitable<void> HttpServer::Impl::refuse(tcp::socket socket, bool linger) {
   const HttpReply reply = error_reply(
       {503, concat("all ", options.limits.max_connections, " connections of this server are in use (--max-connections), try again"), ""});
-  const std::string text = concat("HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n",
-                                  "Content-Length: ", reply.body.size(), "\r\n\r\n", reply.body);
+  const std::string text =
+      concat("HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n",
+             "Content-Length: ", reply.body.size(), "\r\n\r\n", reply.body);
   ErrorCodeOf ignored;
   socket.non_blocking(true, ignored);
   std::vector<char> scratch(4096);
@@ -165,7 +167,7 @@ asio::awaitable<void> HttpServer::Impl::refuse(tcp::socket socket, bool linger) 
     co_return;
   }
   socket.read_some(asio::buffer(scratch), ignored);
-  socket.write_some(asio::buffer(text), ignored);   // fits an empty send buffer
+  socket.write_some(asio::buffer(text), ignored);  // fits an empty send buffer
   socket.shutdown(tcp::socket::shutdown_send, ignored);
 }
 
@@ -231,7 +233,7 @@ void HttpServer::Impl::finish_when_empty() {
     if (!connections.empty()) return;
   }
   drain_timer.cancel();
-  work.reset();   // the threads end when the last refusals are through
+  work.reset();  // the threads end when the last refusals are through
 }
 
 asio::awaitable<void> HttpServer::Impl::log_stats() {
@@ -258,7 +260,7 @@ void HttpServer::start() { impl_->start(); }
 void HttpServer::set_ready(ServedModel model, EngineClient& engine) { impl_->service.set_ready(std::move(model), engine); }
 
 void HttpServer::shutdown() {
-  impl_->shared.draining = true;   // at once, for shutting_down(); the rest follows on the server's own thread
+  impl_->shared.draining = true;  // at once, for shutting_down(); the rest follows on the server's own thread
   asio::post(impl_->control, [impl = impl_.get()] {
     if (!impl->draining) impl->begin_shutdown(impl->options.shutdown_timeout);
   });

@@ -12,10 +12,10 @@ namespace weir {
 struct LiveGeneration::Arrivals {
   std::shared_ptr<Metrics> metrics;
   std::mutex mu;
-  std::vector<std::optional<RequestOutput>> outputs;   // by choice; guarded by mu
-  std::vector<ChoiceTimer> timers;                     // by choice; guarded by mu
-  std::function<void()> wake;                          // empty once closed; guarded by mu
-  bool woken = false;                                  // since the last collect(); guarded by mu
+  std::vector<std::optional<RequestOutput>> outputs;  // by choice; guarded by mu
+  std::vector<ChoiceTimer> timers;                    // by choice; guarded by mu
+  std::function<void()> wake;                         // empty once closed; guarded by mu
+  bool woken = false;                                 // since the last collect(); guarded by mu
 
   void add(int32_t choice, RequestOutput output) {
     const auto now = std::chrono::steady_clock::now();

@@ -24,8 +24,8 @@ class LiveGeneration {
   LiveGeneration(const LiveGeneration&) = delete;
   LiveGeneration& operator=(const LiveGeneration&) = delete;
 
-  void collect();   // what arrived goes into the generation
-  void abort();     // everything still running; the outputs that say so arrive as usual
+  void collect();  // what arrived goes into the generation
+  void abort();    // everything still running; the outputs that say so arrive as usual
 
   Generation& generation() { return *generation_; }
 

@@ -18,14 +18,14 @@ namespace weir {
 
 class Histogram {
  public:
-  explicit Histogram(std::vector<double> bounds);   // rising upper bounds; +Inf is added
+  explicit Histogram(std::vector<double> bounds);  // rising upper bounds; +Inf is added
   void observe(double value);
   // Prometheus text; labels without braces: `model_name="x",engine="0"`.
   void render(std::string& out, std::string_view name, std::string_view help, std::string_view labels) const;
 
  private:
   std::vector<double> bounds_;
-  std::unique_ptr<std::atomic<uint64_t>[]> counts_;   // one per bound and one for +Inf, not cumulative
+  std::unique_ptr<std::atomic<uint64_t>[]> counts_;  // one per bound and one for +Inf, not cumulative
   std::atomic<double> sum_{0};
 };
 
@@ -41,7 +41,7 @@ class Metrics {
   Histogram time_to_first_token, inter_token_latency, time_per_output_token, e2e_latency, prompt_tokens, generation_tokens;
 
  private:
-  std::array<std::atomic<uint64_t>, 4> success_{};    // by FinishReason
+  std::array<std::atomic<uint64_t>, 4> success_{};  // by FinishReason
 };
 
 // The clock of one choice: turns the arrival of its outputs into observations. Not thread-safe.
@@ -51,7 +51,7 @@ class ChoiceTimer {
   ChoiceTimer(Metrics& metrics, Time arrival, size_t prompt_tokens) : metrics_(metrics), arrival_(arrival), prompt_tokens_(prompt_tokens) {}
 
   void output(Time now, size_t num_tokens);
-  void finish(Time now, FinishReason reason);   // the first call counts; outputs after it do not
+  void finish(Time now, FinishReason reason);  // the first call counts; outputs after it do not
 
  private:
   Metrics& metrics_;

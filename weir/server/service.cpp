@@ -22,7 +22,8 @@ HttpReply json_reply(const Json& body) { return {200, "application/json", dump_j
 // Takes the same time wherever the first difference is.
 bool equal_in_constant_time(std::string_view a, std::string_view b) {
   unsigned difference = a.size() == b.size() ? 0 : 1;
-  for (size_t i = 0; i < a.size(); ++i) difference |= static_cast<unsigned char>(a[i]) ^ (b.empty() ? 0u : static_cast<unsigned char>(b[i % b.size()]));
+  for (size_t i = 0; i < a.size(); ++i)
+    difference |= static_cast<unsigned char>(a[i]) ^ (b.empty() ? 0u : static_cast<unsigned char>(b[i % b.size()]));
   return difference == 0;
 }
 
@@ -34,7 +35,9 @@ std::string uuid() {
 }
 
 std::string decode_percent(std::string_view text) {
-  const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; };
+  const auto digit = [](char c) {
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+  };
   std::string out;
   for (size_t i = 0; i < text.size(); ++i) {
     if (text[i] == '%' && i + 2 < text.size() && digit(text[i + 1]) >= 0 && digit(text[i + 2]) >= 0) {
@@ -65,14 +68,15 @@ HttpReply error_reply(const ApiError& error) {
 }
 
 std::string request_id_from(std::string_view header) {
-  const bool usable = !header.empty() && header.size() <= kMaxRequestIdBytes && std::ranges::all_of(header, [](char c) { return c > ' ' && c <= '~'; });
+  const bool usable =
+      !header.empty() && header.size() <= kMaxRequestIdBytes && std::ranges::all_of(header, [](char c) { return c > ' ' && c <= '~'; });
   return usable ? std::string(header) : uuid();
 }
 
 Service::Service(ApiOptions options, std::vector<std::string> api_keys)
     : options_(std::move(options)), api_keys_(std::move(api_keys)), created_(unix_seconds()) {
   if (options_.served_names.empty()) fail(ErrorCode::kInvalidArgument, "--served-model-name must give at least one name");
-  std::erase(api_keys_, "");   // an empty key would let everybody in
+  std::erase(api_keys_, "");  // an empty key would let everybody in
 }
 
 void Service::set_ready(ServedModel model, EngineClient& engine) {
@@ -128,7 +132,7 @@ bool Service::authorized(const HttpRequest& request) const {
 
 std::variant<HttpReply, Service::Job> Service::handle(const HttpRequest& request) {
   try {
-    if (request.method == "OPTIONS") return HttpReply{200, "text/plain", "OK", {}};   // the server adds the CORS headers
+    if (request.method == "OPTIONS") return HttpReply{200, "text/plain", "OK", {}};  // the server adds the CORS headers
     if (!authorized(request)) return error_reply({401, "this server asks for its key: send \"Authorization: Bearer KEY\"", ""});
     const std::string_view method = request.method == "HEAD" ? "GET" : request.method;
     std::string allowed;
@@ -144,7 +148,7 @@ std::variant<HttpReply, Service::Job> Service::handle(const HttpRequest& request
     return reply;
   } catch (const Error& error) {
     return error_reply(to_api_error(error));
-  } catch (const std::exception& error) {   // bad_alloc and the like end one request, not the server
+  } catch (const std::exception& error) {  // bad_alloc and the like end one request, not the server
     log_error(request.method, " ", request.path, ": ", error.what());
     return error_reply({500, concat("internal error: ", error.what()), ""});
   }
@@ -186,7 +190,8 @@ Service::Answer Service::detokenize_tokens(const HttpRequest& request) {
 
 Service::Answer Service::health(const HttpRequest&) {
   const auto loaded = require_loaded();
-  if (const auto status = loaded->engine->status(); !status.failure.empty()) fail(ErrorCode::kUnavailable, "the engine failed: ", status.failure);
+  if (const auto status = loaded->engine->status(); !status.failure.empty())
+    fail(ErrorCode::kUnavailable, "the engine failed: ", status.failure);
   return HttpReply{200, "text/plain", "", {}};
 }
 
@@ -219,10 +224,11 @@ std::optional<std::string> Service::stats_line() {
   if (!quiet) {
     line = concat("Engine 000: Avg prompt throughput: ", per_second(now.prompt_tokens, last_stats_.prompt_tokens),
                   " tokens/s, Avg generation throughput: ", per_second(now.generation_tokens, last_stats_.generation_tokens),
-                  " tokens/s, Running: ", now.num_running, " reqs, Waiting: ", now.num_waiting, " reqs, KV cache usage: ",
-                  fixed(now.pages_total > 0 ? 100.0 * now.pages_used / now.pages_total : 0), "%");
+                  " tokens/s, Running: ", now.num_running, " reqs, Waiting: ", now.num_waiting,
+                  " reqs, KV cache usage: ", fixed(now.pages_total > 0 ? 100.0 * now.pages_used / now.pages_total : 0), "%");
     if (const int64_t queries = now.prefix_queries - last_stats_.prefix_queries; queries > 0)
-      line += concat(", Prefix cache hit rate: ", fixed(100.0 * static_cast<double>(now.prefix_hits - last_stats_.prefix_hits) / static_cast<double>(queries)), "%");
+      line += concat(", Prefix cache hit rate: ",
+                     fixed(100.0 * static_cast<double>(now.prefix_hits - last_stats_.prefix_hits) / static_cast<double>(queries)), "%");
   }
   last_stats_ = now;
   last_stats_time_ = time;

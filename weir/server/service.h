@@ -21,11 +21,11 @@
 
 namespace weir {
 
-struct HttpRequest {                       // borrowed from the connection
-  std::string_view method, path;           // path: without the query
+struct HttpRequest {              // borrowed from the connection
+  std::string_view method, path;  // path: without the query
   std::string_view body;
   std::string_view authorization;
-  std::string request_id;                  // X-Request-Id of the client, or one of ours
+  std::string request_id;  // X-Request-Id of the client, or one of ours
 };
 
 struct HttpReply {
@@ -35,7 +35,7 @@ struct HttpReply {
   std::vector<std::pair<std::string, std::string>> headers;
 };
 
-HttpReply error_reply(const ApiError& error);   // with Retry-After where trying again helps
+HttpReply error_reply(const ApiError& error);  // with Retry-After where trying again helps
 
 // The id a client gave, if it is short and printable, else a new uuid.
 std::string request_id_from(std::string_view header);
@@ -44,25 +44,25 @@ class Service {
  public:
   struct Loaded {
     ServedModel model;
-    EngineClient* engine;                  // never null, not owned
+    EngineClient* engine;  // never null, not owned
     std::shared_ptr<Metrics> metrics;
   };
   // A generation that has been checked and is to be submitted to the engine.
   struct Job {
     std::unique_ptr<Generation> generation;
     std::shared_ptr<const Loaded> loaded;
-    uint64_t first_id;                     // of num_choices() request ids that nobody else has
+    uint64_t first_id;  // of num_choices() request ids that nobody else has
   };
 
   Service(ApiOptions options, std::vector<std::string> api_keys);
 
   void set_ready(ServedModel model, EngineClient& engine);
-  void set_draining() { draining_ = true; }   // from now on everything that needs the engine is answered 503
+  void set_draining() { draining_ = true; }  // from now on everything that needs the engine is answered 503
 
   // Never throws: what goes wrong is a reply.
   std::variant<HttpReply, Job> handle(const HttpRequest& request);
 
-  std::atomic<int32_t>& num_live() { return num_live_; }   // generations in flight, kept by the server, told by /load
+  std::atomic<int32_t>& num_live() { return num_live_; }  // generations in flight, kept by the server, told by /load
   // Throughput since the last call, as vLLM logs it; nullopt when nothing happened. One caller.
   std::optional<std::string> stats_line();
 
@@ -75,8 +75,8 @@ class Service {
   static const std::vector<Route>& routes();
 
   bool authorized(const HttpRequest& request) const;
-  std::shared_ptr<const Loaded> loaded() const;            // null before set_ready()
-  std::shared_ptr<const Loaded> require_loaded() const;    // throws kUnavailable before set_ready() and when draining
+  std::shared_ptr<const Loaded> loaded() const;          // null before set_ready()
+  std::shared_ptr<const Loaded> require_loaded() const;  // throws kUnavailable before set_ready() and when draining
 
   Answer completions(const HttpRequest& request);
   Answer chat_completions(const HttpRequest& request);
@@ -99,8 +99,8 @@ class Service {
   std::atomic<int32_t> num_live_{0};
   std::atomic<uint64_t> next_id_{1};
   mutable std::mutex mu_;
-  std::shared_ptr<const Loaded> loaded_;                   // guarded by mu_
-  EngineStatus last_stats_;                                // of stats_line()
+  std::shared_ptr<const Loaded> loaded_;  // guarded by mu_
+  EngineStatus last_stats_;               // of stats_line()
   std::chrono::steady_clock::time_point last_stats_time_ = std::chrono::steady_clock::now();
 };
 

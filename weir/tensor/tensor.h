@@ -24,9 +24,9 @@ class Shape {
   explicit Shape(std::span<const int64_t> dims);
   int rank() const { return rank_; }
   int64_t operator[](int i) const { return dims_[static_cast<size_t>(i)]; }
-  int64_t numel() const;          // 1 for rank 0
+  int64_t numel() const;  // 1 for rank 0
   bool operator==(const Shape&) const = default;
-  std::string str() const;        // "[2, 3]"
+  std::string str() const;  // "[2, 3]"
 
  private:
   std::array<int64_t, kMaxRank> dims_{};
@@ -48,8 +48,8 @@ class Tensor {
   int64_t numel() const { return shape_.numel(); }
   DType dtype() const { return type_; }
   DeviceKind device() const { return device_; }
-  int64_t row_stride() const { return row_stride_; }   // elements between consecutive indices of dimension 0
-  bool dense() const;                                  // rows follow each other without gaps
+  int64_t row_stride() const { return row_stride_; }  // elements between consecutive indices of dimension 0
+  bool dense() const;                                 // rows follow each other without gaps
   bool defined() const { return data_ != nullptr; }
   int64_t nbytes() const { return numel() * element_size(type_); }
 
@@ -62,10 +62,10 @@ class Tensor {
   const void* raw() const { return data_; }
   void* raw() { return data_; }
 
-  Tensor rows(int64_t begin, int64_t end) const;                 // [begin, end) of dimension 0
-  Tensor columns(int64_t begin, int64_t end) const;              // of a matrix: [T, N] -> [T, end - begin], same rows
-  Tensor reshape(Shape shape) const;                             // dense tensors only, same number of elements
-  Tensor operator[](int64_t i) const;                            // dimension 0 removed
+  Tensor rows(int64_t begin, int64_t end) const;     // [begin, end) of dimension 0
+  Tensor columns(int64_t begin, int64_t end) const;  // of a matrix: [T, N] -> [T, end - begin], same rows
+  Tensor reshape(Shape shape) const;                 // dense tensors only, same number of elements
+  Tensor operator[](int64_t i) const;                // dimension 0 removed
 
  private:
   void* data_ = nullptr;

@@ -13,7 +13,8 @@ struct ChatTemplate::Impl {
   jinja::Template parsed;
 };
 
-ChatTemplate::ChatTemplate(std::string_view text, std::string where) : impl_(std::make_unique<Impl>(Impl{jinja::parse(text, std::move(where))})) {}
+ChatTemplate::ChatTemplate(std::string_view text, std::string where)
+    : impl_(std::make_unique<Impl>(Impl{jinja::parse(text, std::move(where))})) {}
 ChatTemplate::~ChatTemplate() = default;
 ChatTemplate::ChatTemplate(ChatTemplate&&) noexcept = default;
 ChatTemplate& ChatTemplate::operator=(ChatTemplate&&) noexcept = default;
@@ -32,7 +33,8 @@ std::optional<ChatTemplate> from_json_file(const std::string& path) {
   if (given.is_null()) return std::nullopt;
   if (!given.is_array()) fail(ErrorCode::kInvalidArgument, where, " must be a string or a list of named templates");
   for (const Json& entry : given) {
-    if (!entry.is_object() || !entry.contains("name") || !entry.contains("template") || !entry["name"].is_string() || !entry["template"].is_string())
+    if (!entry.is_object() || !entry.contains("name") || !entry.contains("template") || !entry["name"].is_string() ||
+        !entry["template"].is_string())
       fail(ErrorCode::kInvalidArgument, where, " must hold objects with the strings \"name\" and \"template\"");
     if (entry["name"] == "default") return ChatTemplate(entry["template"].get_ref<const std::string&>(), where + " \"default\"");
   }
@@ -44,13 +46,15 @@ std::optional<ChatTemplate> from_json_file(const std::string& path) {
 ChatTemplate ChatTemplate::load(const std::string& dir) {
   const auto path_of = [&](const char* file) { return (std::filesystem::path(dir) / file).string(); };
   std::error_code ignored;
-  if (const std::string path = path_of("chat_template.jinja"); std::filesystem::exists(path, ignored)) return ChatTemplate(read_file(path), path);
+  if (const std::string path = path_of("chat_template.jinja"); std::filesystem::exists(path, ignored))
+    return ChatTemplate(read_file(path), path);
   for (const char* file : {"chat_template.json", "tokenizer_config.json"}) {
     const std::string path = path_of(file);
     if (!std::filesystem::exists(path, ignored)) continue;
     if (auto found = from_json_file(path)) return std::move(*found);
   }
-  fail(ErrorCode::kNotFound, dir, " has no chat template: no chat_template.jinja, and no \"chat_template\" in chat_template.json or tokenizer_config.json");
+  fail(ErrorCode::kNotFound, dir,
+       " has no chat template: no chat_template.jinja, and no \"chat_template\" in chat_template.json or tokenizer_config.json");
 }
 
 }  // namespace weir

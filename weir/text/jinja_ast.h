@@ -17,22 +17,22 @@ enum class ExprKind : uint8_t {
   kName,
   kList,
   kTuple,
-  kDict,          // args: key, value, key, value, …
-  kAttribute,     // args[0].name
-  kItem,          // args[0][args[1]]
-  kSlice,         // args[0][args[1] : args[2] : args[3]], absent parts are null
-  kCall,          // args[0](args[1], …, named, *star, **double_star)
-  kFilter,        // args[0] | name(args[1], …); args[0] is null where a block is filtered
-  kTest,          // args[0] is name(args[1], …)
+  kDict,       // args: key, value, key, value, …
+  kAttribute,  // args[0].name
+  kItem,       // args[0][args[1]]
+  kSlice,      // args[0][args[1] : args[2] : args[3]], absent parts are null
+  kCall,       // args[0](args[1], …, named, *star, **double_star)
+  kFilter,     // args[0] | name(args[1], …); args[0] is null where a block is filtered
+  kTest,       // args[0] is name(args[1], …)
   kNot,
   kNegative,
   kPositive,
-  kArithmetic,    // args[0] ops[0] args[1] ops[1] args[2] …, from the left
-  kConcat,        // a ~ b ~ c
-  kCompare,       // args[0] comparisons[0] args[1] …, a chain as in Python
-  kAnd,           // of all args
+  kArithmetic,  // args[0] ops[0] args[1] ops[1] args[2] …, from the left
+  kConcat,      // a ~ b ~ c
+  kCompare,     // args[0] comparisons[0] args[1] …, a chain as in Python
+  kAnd,         // of all args
   kOr,
-  kConditional,   // args[0] if args[1] else args[2] (may be null)
+  kConditional,  // args[0] if args[1] else args[2] (may be null)
 };
 
 enum class Comparison : uint8_t { kEq, kNe, kLt, kLe, kGt, kGe, kIn, kNotIn };
@@ -43,9 +43,9 @@ using ExprPtr = std::unique_ptr<Expr>;
 struct Expr {
   ExprKind kind = ExprKind::kConst;
   int line = 1;
-  int depth = 1;      // of the tree below: evaluating and freeing it recurses
-  Value value;        // kConst
-  std::string name;   // kName, kAttribute, kFilter, kTest
+  int depth = 1;     // of the tree below: evaluating and freeing it recurses
+  Value value;       // kConst
+  std::string name;  // kName, kAttribute, kFilter, kTest
   std::vector<ExprPtr> args;
   std::vector<std::pair<std::string, ExprPtr>> named;
   ExprPtr star, double_star;
@@ -55,8 +55,8 @@ struct Expr {
 
 // What a value is assigned to: a name, an attribute of a namespace, or a tuple of targets.
 struct Target {
-  std::string name;        // empty for a tuple
-  std::string attribute;   // of the namespace `name`, when not empty
+  std::string name;       // empty for a tuple
+  std::string attribute;  // of the namespace `name`, when not empty
   std::vector<Target> items;
 };
 
@@ -73,7 +73,7 @@ struct Body {
 enum class StmtKind : uint8_t {
   kData,
   kPrint,
-  kIf,            // branches in order; a branch without test is the else
+  kIf,  // branches in order; a branch without test is the else
   kFor,
   kSet,
   kSetBlock,
@@ -81,15 +81,15 @@ enum class StmtKind : uint8_t {
   kCallBlock,
   kFilterBlock,
   kWith,
-  kScope,         // {% generation %}: its body in a scope of its own
+  kScope,  // {% generation %}: its body in a scope of its own
   kBreak,
   kContinue,
 };
 
 struct MacroDef {
-  std::string name;                  // empty for the body of a call block
+  std::string name;  // empty for the body of a call block
   std::vector<std::string> params;
-  std::vector<ExprPtr> defaults;     // of the last params
+  std::vector<ExprPtr> defaults;  // of the last params
   bool uses_caller = false, uses_kwargs = false, uses_varargs = false;
   Body body;
 };
@@ -97,23 +97,23 @@ struct MacroDef {
 struct Stmt {
   StmtKind kind = StmtKind::kData;
   int line = 1;
-  std::string text;                                   // kData
-  ExprPtr expr;                                       // printed, assigned, iterated over, called, or the filter of a block
-  Target target;                                      // kFor, kSet, kSetBlock
-  Body body, otherwise;                               // otherwise: the else of a loop
-  ExprPtr test;                                       // kFor: … if test
-  bool recursive = false;                             // kFor
-  std::vector<std::pair<ExprPtr, Body>> branches;     // kIf
-  std::vector<std::pair<Target, ExprPtr>> bindings;   // kWith
-  MacroDef macro;                                     // kMacro, kCallBlock
+  std::string text;                                  // kData
+  ExprPtr expr;                                      // printed, assigned, iterated over, called, or the filter of a block
+  Target target;                                     // kFor, kSet, kSetBlock
+  Body body, otherwise;                              // otherwise: the else of a loop
+  ExprPtr test;                                      // kFor: … if test
+  bool recursive = false;                            // kFor
+  std::vector<std::pair<ExprPtr, Body>> branches;    // kIf
+  std::vector<std::pair<Target, ExprPtr>> bindings;  // kWith
+  MacroDef macro;                                    // kMacro, kCallBlock
 };
 
 struct Template {
-  std::string where;   // names the template in errors
+  std::string where;  // names the template in errors
   Body body;
 };
 
-constexpr int kMaxNesting = 200;   // of expressions and of statements
+constexpr int kMaxNesting = 200;  // of expressions and of statements
 
 // Throws Error(kInvalidArgument) with `where`, line and construct.
 Template parse(std::string_view source, std::string where);

@@ -26,9 +26,9 @@ class Params {
   const Value* operator[](size_t i) const { return given_[i]; }
   const Value& at(size_t i) const { return *given_[i]; }
   bool given(size_t i) const { return given_[i] != nullptr; }
-  bool flag(size_t i) const;                                  // truth; false when left out
-  Int integer(size_t i, Int otherwise) const;                 // Fault for what Python's __index__ refuses
-  bool none(size_t i) const;                                  // left out, or none
+  bool flag(size_t i) const;                   // truth; false when left out
+  Int integer(size_t i, Int otherwise) const;  // Fault for what Python's __index__ refuses
+  bool none(size_t i) const;                   // left out, or none
 
  private:
   const char* who_;
@@ -40,7 +40,7 @@ using Test = bool (*)(Interpreter&, const Value& input, Args&);
 using Function = Value (*)(Interpreter&, Args&);
 using Method = Value (*)(Interpreter&, const Value& self, Args&);
 
-Filter find_filter(std::string_view name);   // nullptr when there is none
+Filter find_filter(std::string_view name);  // nullptr when there is none
 Test find_test(std::string_view name);
 inline bool is_filter(std::string_view name) { return find_filter(name) != nullptr; }
 inline bool is_test(std::string_view name) { return find_test(name) != nullptr; }

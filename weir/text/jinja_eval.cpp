@@ -6,7 +6,7 @@ namespace weir::jinja {
 namespace {
 
 constexpr int kMaxDepth = 400;
-constexpr size_t kBytesOfMacro = 256;   // what a macro or namespace costs until the end of the rendering, about
+constexpr size_t kBytesOfMacro = 256;  // what a macro or namespace costs until the end of the rendering, about
 
 // & < > ' " as markupsafe writes them.
 std::string escaped(std::string_view text) {
@@ -114,7 +114,8 @@ void Interpreter::assign(const Target& target, const Value& value, const FramePt
   if (!target.attribute.empty()) {
     Value ns = lookup(target.name, frame.get());
     if (!ns.is(Kind::kNamespace)) fault("cannot assign attribute on non-namespace object");
-    if (target.attribute.starts_with('_')) fault("cannot store the attribute '", target.attribute, "' on a namespace: it begins with an underscore");
+    if (target.attribute.starts_with('_'))
+      fault("cannot store the attribute '", target.attribute, "' on a namespace: it begins with an underscore");
     auto& space = ns.object<Namespace>();
     if (Value* old = space.find(target.attribute)) {
       *old = value;
@@ -127,7 +128,8 @@ void Interpreter::assign(const Target& target, const Value& value, const FramePt
   if (!target.name.empty()) return set(*frame, target.name, value);
   const std::vector<Value> items = to_vector(heap_, value);
   if (items.size() != target.items.size())
-    fault(items.size() < target.items.size() ? "not enough" : "too many", " values to unpack (expected ", target.items.size(), ", got ", items.size(), ")");
+    fault(items.size() < target.items.size() ? "not enough" : "too many", " values to unpack (expected ", target.items.size(), ", got ",
+          items.size(), ")");
   for (size_t i = 0; i < items.size(); ++i) assign(target.items[i], items[i], frame);
 }
 
@@ -271,8 +273,10 @@ bool Loop::fetch(Value& item) {
 
 bool Loop::advance() {
   Value item;
-  if (after) item = *std::exchange(after, std::nullopt);
-  else if (!fetch(item)) return false;
+  if (after)
+    item = *std::exchange(after, std::nullopt);
+  else if (!fetch(item))
+    return false;
   ++index0;
   before = std::exchange(current, std::move(item));
   return true;
@@ -366,8 +370,7 @@ Value Interpreter::evaluate(const Expr& e, const FramePtr& frame) {
     case ExprKind::kConditional:
       if (truthy(evaluate(*e.args[1], frame))) return evaluate(*e.args[0], frame);
       if (e.args[2] != nullptr) return evaluate(*e.args[2], frame);
-      return Value::undefined(
-          concat("the inline if-expression on line ", e.line, " evaluated to false and no else section was defined."));
+      return Value::undefined(concat("the inline if-expression on line ", e.line, " evaluated to false and no else section was defined."));
   }
   return Value();
 }
@@ -554,8 +557,10 @@ Value Interpreter::invoke(const Macro& macro, Args& args) {
   bool explicit_caller = false;
   for (size_t i = 0; i < def.params.size(); ++i) {
     explicit_caller |= def.params[i] == "caller";
-    if (i < num_positional) given.push_back(args.positional[i]);
-    else given.push_back(named(def.params[i]));
+    if (i < num_positional)
+      given.push_back(args.positional[i]);
+    else
+      given.push_back(named(def.params[i]));
   }
   std::optional<Value> caller;
   if (def.uses_caller && !explicit_caller) {
@@ -577,7 +582,8 @@ Value Interpreter::invoke(const Macro& macro, Args& args) {
         heap_.tuple(std::vector<Value>(args.positional.begin() + static_cast<ptrdiff_t>(num_positional), args.positional.end())));
   }
   for (size_t i = 0; i < def.params.size(); ++i)
-    set(*frame, def.params[i], given[i] ? std::move(*given[i]) : Value::undefined(concat("parameter '", def.params[i], "' was not provided")));
+    set(*frame, def.params[i],
+        given[i] ? std::move(*given[i]) : Value::undefined(concat("parameter '", def.params[i], "' was not provided")));
   const size_t num_required = def.params.size() - def.defaults.size();
   for (size_t i = num_required; i < def.params.size(); ++i) {
     // A default is evaluated at the call and sees the other parameters.

@@ -23,29 +23,29 @@ struct Frame {
 
 struct Macro {
   const MacroDef* definition = nullptr;
-  std::shared_ptr<Frame> frame;   // where it was defined
+  std::shared_ptr<Frame> frame;  // where it was defined
 };
 
 // The variable `loop`. Items are fetched as late as Jinja2 fetches them, since a test of the loop may depend on what its body did.
 struct Loop {
   Interpreter* interpreter = nullptr;
   const Stmt* stmt = nullptr;
-  std::shared_ptr<Frame> outer;      // null once the loop is over
+  std::shared_ptr<Frame> outer;  // null once the loop is over
   Value iterable;
   Iterator source;
-  std::vector<Value> prefetched;     // by loop.length of something without len(), from `taken` on
+  std::vector<Value> prefetched;  // by loop.length of something without len(), from `taken` on
   size_t taken = 0;
-  std::optional<Value> after;        // by loop.last and loop.nextitem
+  std::optional<Value> after;  // by loop.last and loop.nextitem
   std::optional<int64_t> length;
   Value before, current;
-  std::optional<Value> changed;      // what loop.changed() saw last
+  std::optional<Value> changed;  // what loop.changed() saw last
   int64_t index0 = -1;
   int depth0 = 0;
 
   bool fetch(Value& item);
-  bool advance();                    // false behind the last item
+  bool advance();  // false behind the last item
   const std::optional<Value>& peek();
-  int64_t total();                   // loop.length
+  int64_t total();  // loop.length
 };
 
 struct Cycler {
@@ -124,10 +124,10 @@ class Interpreter {
   template <class F>
   Flow capture(std::string& out, F&& body);
 
-  Heap heap_;   // outlives every value below
+  Heap heap_;  // outlives every value below
   const Template& template_;
   const Json& variables_;
-  Value globals_;   // a dict: what the caller passed
+  Value globals_;  // a dict: what the caller passed
   std::string output_;
   std::string* out_ = &output_;
   int line_ = 1;

@@ -65,10 +65,12 @@ Value indent(Interpreter& in, const Value& input, Args& args) {
   const Params p("indent", args, {"width", "first", "blank"}, 0);
   if (!input.is_string()) fault("indent() needs a string, not ", type_name(input));
   std::string space;
-  if (p.given(0) && p.at(0).is_string()) space = p.at(0).text();
-  else space = std::string(static_cast<size_t>(std::clamp<Int>(p.integer(0, 4), 0, 1000)), ' ');
+  if (p.given(0) && p.at(0).is_string())
+    space = p.at(0).text();
+  else
+    space = std::string(static_cast<size_t>(std::clamp<Int>(p.integer(0, 4), 0, 1000)), ' ');
   std::string text = input.text();
-  text += '\n';   // so that a last empty line counts
+  text += '\n';  // so that a last empty line counts
   const auto lines = split_lines(text, false);
   in.heap().work(lines.size() * (space.size() + 1) + text.size());
   std::string out;
@@ -288,13 +290,16 @@ Value ignore_case(Interpreter& in, Value v, bool case_sensitive) {
 }
 
 // Iterates over the input as Python's generators do: what is not true gives nothing.
-std::vector<Value> inputs(Interpreter& in, const Value& input) { return truthy(input) ? to_vector(in.heap(), input) : std::vector<Value>{}; }
+std::vector<Value> inputs(Interpreter& in, const Value& input) {
+  return truthy(input) ? to_vector(in.heap(), input) : std::vector<Value>{};
+}
 
 Value generated(Interpreter& in, std::vector<Value> items) { return in.heap().iterator(in.heap().list(std::move(items))); }
 
 Value map(Interpreter& in, const Value& input, Args& args) {
   std::vector<Value> items = inputs(in, input);
-  const bool by_attribute = args.positional.empty() && std::any_of(args.named.begin(), args.named.end(), [](const auto& n) { return n.first == "attribute"; });
+  const bool by_attribute =
+      args.positional.empty() && std::any_of(args.named.begin(), args.named.end(), [](const auto& n) { return n.first == "attribute"; });
   if (by_attribute) {
     const Params p("map", args, {"attribute", "default"}, 0);
     const std::vector<Value> path = path_of(in, p.at(0));
@@ -454,8 +459,9 @@ Value attr(Interpreter& in, const Value& input, Args& args) {
   const Params p("attr", args, {"name"}, 1);
   if (!p.at(0).is_string()) fault("attr() needs a name, not ", type_name(p.at(0)));
   if (!input.is(Kind::kDict)) return attribute_of(in, input, p.at(0).text());
-  Value method;   // of a mapping only its methods, never its items
-  return find_method(input, p.at(0).text(), method) ? method : Value::undefined(concat("'dict object' has no attribute '", p.at(0).text(), "'"));
+  Value method;  // of a mapping only its methods, never its items
+  return find_method(input, p.at(0).text(), method) ? method
+                                                    : Value::undefined(concat("'dict object' has no attribute '", p.at(0).text(), "'"));
 }
 
 Value batch(Interpreter& in, const Value& input, Args& args) {
@@ -544,7 +550,8 @@ constexpr std::pair<std::string_view, Filter> kFilters[] = {
 }  // namespace
 
 Filter find_filter(std::string_view name) {
-  const auto* it = std::lower_bound(std::begin(kFilters), std::end(kFilters), name, [](const auto& f, std::string_view n) { return f.first < n; });
+  const auto* it =
+      std::lower_bound(std::begin(kFilters), std::end(kFilters), name, [](const auto& f, std::string_view n) { return f.first < n; });
   return it != std::end(kFilters) && it->first == name ? it->second : nullptr;
 }
 

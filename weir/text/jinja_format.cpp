@@ -17,8 +17,8 @@ constexpr int kMaxWidth = 100'000;
 // [[fill]align][sign][#][0][width][,][.precision][type]
 struct Spec {
   char32_t fill = ' ';
-  char align = '\0';        // < > ^ =
-  char sign = '-';          // - + or a space
+  char align = '\0';  // < > ^ =
+  char sign = '-';    // - + or a space
   bool alternate = false, zero = false;
   char grouping = '\0';
   int width = 0, precision = -1;
@@ -87,7 +87,8 @@ std::string format_double(double value, const Spec& s) {
   } else {
     const bool percent = type == '%';
     if (percent) type = 'f';
-    const char format[] = {'%', s.alternate ? '#' : '.', s.alternate ? '.' : '*', s.alternate ? '*' : type, s.alternate ? type : '\0', '\0'};
+    const char format[] = {'%', s.alternate ? '#' : '.', s.alternate ? '.' : '*', s.alternate ? '*' : type, s.alternate ? type : '\0',
+                           '\0'};
     const int precision = s.precision < 0 ? 6 : s.type == '\0' ? std::max(s.precision, 1) : s.precision;
     const double shown = percent ? magnitude * 100 : magnitude;
     // The format is built above from a fixed set of conversions.
@@ -122,7 +123,8 @@ int read_number(std::string_view text, size_t& at) {
 
 class Percent {
  public:
-  Percent(Interpreter& in, std::string_view format, const Value& values, const Args* named) : in_(in), format_(format), values_(values), named_(named) {}
+  Percent(Interpreter& in, std::string_view format, const Value& values, const Args* named)
+      : in_(in), format_(format), values_(values), named_(named) {}
 
   std::string run() {
     std::string out;
@@ -134,7 +136,8 @@ class Percent {
       if (out.size() > kMaxOutputBytes) fault("a string above ", kMaxOutputBytes >> 20, " MiB");
     }
     // Python lets anything with subscripts pass unused, text and tuples excepted.
-    const bool may_stay = named_ != nullptr || values_.is(Kind::kDict) || values_.is(Kind::kList) || values_.is(Kind::kRange) || !values_.is_defined();
+    const bool may_stay =
+        named_ != nullptr || values_.is(Kind::kDict) || values_.is(Kind::kList) || values_.is(Kind::kRange) || !values_.is_defined();
     const size_t given = values_.is(Kind::kTuple) ? values_.list().items.size() : 1;
     if (!may_stay && taken_ < given) fault("not all arguments converted during string formatting");
     return out;
@@ -183,10 +186,14 @@ class Percent {
     bool left = false;
     for (; at_ < format_.size() && std::string_view("-+ #0").find(format_[at_]) != std::string_view::npos; ++at_) {
       const char flag = format_[at_];
-      if (flag == '-') left = true;
-      else if (flag == '#') s.alternate = true;
-      else if (flag == '0') s.zero = true;
-      else if (s.sign != '+') s.sign = flag;
+      if (flag == '-')
+        left = true;
+      else if (flag == '#')
+        s.alternate = true;
+      else if (flag == '0')
+        s.zero = true;
+      else if (s.sign != '+')
+        s.sign = flag;
     }
     s.width = star_or_number();
     if (s.width < -1) left = true, s.width = -s.width;
@@ -198,14 +205,17 @@ class Percent {
     if (at_ >= format_.size()) fault("incomplete format");
     s.type = format_[at_++];
     if (s.type == '%') return "%";
-    if (left) s.align = '<', s.zero = false;
-    else if (s.zero) s.align = '=';
+    if (left)
+      s.align = '<', s.zero = false;
+    else if (s.zero)
+      s.align = '=';
     return print(value != nullptr ? *value : take(), s);
   }
 
   std::string print(const Value& v, Spec s) {
     switch (s.type) {
-      case 's': return format_text(to_str(in_.heap(), v), s.align == '=' ? Spec{.align = '>', .width = s.width, .precision = s.precision} : s);
+      case 's':
+        return format_text(to_str(in_.heap(), v), s.align == '=' ? Spec{.align = '>', .width = s.width, .precision = s.precision} : s);
       case 'r':
       case 'a': {
         std::string text;
@@ -256,18 +266,25 @@ Spec parse_spec(std::string_view text) {
   if (!text.empty()) {
     size_t behind = 0;
     const char32_t fill = next_char(text, behind);
-    if (is_align(behind)) s.fill = fill, s.align = text[behind], at = behind + 1;
-    else if (is_align(0)) s.align = text[0], at = 1;
+    if (is_align(behind))
+      s.fill = fill, s.align = text[behind], at = behind + 1;
+    else if (is_align(0))
+      s.align = text[0], at = 1;
   }
   const auto flag = [&](char c) { return at < text.size() && text[at] == c && (++at, true); };
-  if (flag('+')) s.sign = '+';
-  else if (flag(' ')) s.sign = ' ';
-  else flag('-');
+  if (flag('+'))
+    s.sign = '+';
+  else if (flag(' '))
+    s.sign = ' ';
+  else
+    flag('-');
   s.alternate = flag('#');
   s.zero = flag('0') && s.align == '\0';
   s.width = std::max(read_number(text, at), 0);
-  if (flag(',')) s.grouping = ',';
-  else if (flag('_')) s.grouping = '_';
+  if (flag(','))
+    s.grouping = ',';
+  else if (flag('_'))
+    s.grouping = '_';
   if (flag('.')) {
     s.precision = read_number(text, at);
     if (s.precision < 0) fault("format specifier missing precision");

@@ -10,7 +10,8 @@
 
 namespace weir::jinja {
 
-Params::Params(const char* who, Args& args, std::initializer_list<std::string_view> names, size_t num_required) : who_(who), given_(names.size()) {
+Params::Params(const char* who, Args& args, std::initializer_list<std::string_view> names, size_t num_required)
+    : who_(who), given_(names.size()) {
   if (args.positional.size() > names.size()) fault(who, "() takes at most ", names.size(), " argument(s), got ", args.positional.size());
   for (size_t i = 0; i < args.positional.size(); ++i) given_[i] = &args.positional[i];
   for (const auto& [name, value] : args.named) {
@@ -110,8 +111,10 @@ Value strftime_now(Interpreter& in, Args& args) {
       continue;
     }
     const char c = given[++i];
-    if (c == 'f') format += std::to_string(1'000'000 + micros).substr(1);
-    else if (c != 'z' && c != 'Z') format.append({'%', c});
+    if (c == 'f')
+      format += std::to_string(1'000'000 + micros).substr(1);
+    else if (c != 'z' && c != 'Z')
+      format.append({'%', c});
   }
   if (format.empty()) return in.text("");
   const std::time_t seconds = std::chrono::system_clock::to_time_t(now);
@@ -164,29 +167,47 @@ Value bound(const Value& self, std::string_view name, Method method) {
 bool loop_attribute(const Value& value, std::string_view name, Value& out) {
   auto& loop = value.object<Loop>();
   const auto item = [](const std::optional<Value>& v, const char* why) { return v ? *v : Value::undefined(why); };
-  if (name == "index") out = Value::integer(loop.index0 + 1);
-  else if (name == "index0") out = Value::integer(loop.index0);
-  else if (name == "first") out = Value::boolean(loop.index0 == 0);
-  else if (name == "last") out = Value::boolean(!loop.peek());
-  else if (name == "length") out = Value::integer(loop.total());
-  else if (name == "revindex") out = Value::integer(loop.total() - loop.index0);
-  else if (name == "revindex0") out = Value::integer(loop.total() - loop.index0 - 1);
-  else if (name == "depth") out = Value::integer(loop.depth0 + 1);
-  else if (name == "depth0") out = Value::integer(loop.depth0);
-  else if (name == "previtem") out = loop.index0 == 0 ? Value::undefined("there is no previous item") : loop.before;
-  else if (name == "nextitem") out = item(loop.peek(), "there is no next item");
-  else if (name == "cycle") out = bound(value, name, loop_cycle);
-  else if (name == "changed") out = bound(value, name, loop_changed);
-  else return false;
+  if (name == "index")
+    out = Value::integer(loop.index0 + 1);
+  else if (name == "index0")
+    out = Value::integer(loop.index0);
+  else if (name == "first")
+    out = Value::boolean(loop.index0 == 0);
+  else if (name == "last")
+    out = Value::boolean(!loop.peek());
+  else if (name == "length")
+    out = Value::integer(loop.total());
+  else if (name == "revindex")
+    out = Value::integer(loop.total() - loop.index0);
+  else if (name == "revindex0")
+    out = Value::integer(loop.total() - loop.index0 - 1);
+  else if (name == "depth")
+    out = Value::integer(loop.depth0 + 1);
+  else if (name == "depth0")
+    out = Value::integer(loop.depth0);
+  else if (name == "previtem")
+    out = loop.index0 == 0 ? Value::undefined("there is no previous item") : loop.before;
+  else if (name == "nextitem")
+    out = item(loop.peek(), "there is no next item");
+  else if (name == "cycle")
+    out = bound(value, name, loop_cycle);
+  else if (name == "changed")
+    out = bound(value, name, loop_changed);
+  else
+    return false;
   return true;
 }
 
 bool macro_attribute(Interpreter& in, const Value& value, std::string_view name, Value& out) {
   const MacroDef& def = *value.object<const Macro>().definition;
-  if (name == "name") out = def.name.empty() ? Value::none() : in.text(def.name);
-  else if (name == "catch_kwargs") out = Value::boolean(def.uses_kwargs);
-  else if (name == "catch_varargs") out = Value::boolean(def.uses_varargs);
-  else if (name == "caller") out = Value::boolean(def.uses_caller);
+  if (name == "name")
+    out = def.name.empty() ? Value::none() : in.text(def.name);
+  else if (name == "catch_kwargs")
+    out = Value::boolean(def.uses_kwargs);
+  else if (name == "catch_varargs")
+    out = Value::boolean(def.uses_varargs);
+  else if (name == "caller")
+    out = Value::boolean(def.uses_caller);
   else if (name == "arguments") {
     std::vector<Value> names;
     for (const std::string& param : def.params) names.push_back(in.text(param));
@@ -199,10 +220,14 @@ bool macro_attribute(Interpreter& in, const Value& value, std::string_view name,
 
 bool cycler_attribute(const Value& value, std::string_view name, Value& out) {
   const auto& cycler = value.object<const Cycler>();
-  if (name == "current") out = cycler.items[cycler.position];
-  else if (name == "next") out = bound(value, name, cycler_next);
-  else if (name == "reset") out = bound(value, name, cycler_reset);
-  else return false;
+  if (name == "current")
+    out = cycler.items[cycler.position];
+  else if (name == "next")
+    out = bound(value, name, cycler_next);
+  else if (name == "reset")
+    out = bound(value, name, cycler_reset);
+  else
+    return false;
   return true;
 }
 
@@ -254,9 +279,12 @@ bool plain_item(Interpreter& in, const Value& object, const Value& key, Value& o
     case Kind::kRange:
     case Kind::kString:
       if (!key.is_integral() || !position_of(key.as_int(), length(object), at)) return false;
-      if (object.is_string()) out = char_at(in, object, at);
-      else if (object.is(Kind::kRange)) out = Value::integer(object.range().start + static_cast<Int>(at) * object.range().step);
-      else out = object.list().items[at];
+      if (object.is_string())
+        out = char_at(in, object, at);
+      else if (object.is(Kind::kRange))
+        out = Value::integer(object.range().start + static_cast<Int>(at) * object.range().step);
+      else
+        out = object.list().items[at];
       return true;
     default: return false;
   }
@@ -284,7 +312,8 @@ SliceBounds slice_bounds(const Value& start, const Value& stop, const Value& ste
   };
   const Int from = bound(start, stride > 0 ? low : high), to = bound(stop, stride > 0 ? high : low);
   const Int span = stride > 0 ? to - from : from - to, magnitude = stride > 0 ? stride : -stride;
-  return {static_cast<int64_t>(from), static_cast<int64_t>(stride), static_cast<int64_t>(span <= 0 ? 0 : (span + magnitude - 1) / magnitude)};
+  return {static_cast<int64_t>(from), static_cast<int64_t>(stride),
+          static_cast<int64_t>(span <= 0 ? 0 : (span + magnitude - 1) / magnitude)};
 }
 
 Value slice_of_string(Interpreter& in, const Value& string, const SliceBounds& b) {

@@ -14,8 +14,10 @@ std::string normalize(std::string_view source) {
   std::string text;
   text.reserve(source.size());
   for (size_t i = 0; i < source.size(); ++i) {
-    if (source[i] != '\r') text += source[i];
-    else if (i + 1 >= source.size() || source[i + 1] != '\n') text += '\n';
+    if (source[i] != '\r')
+      text += source[i];
+    else if (i + 1 >= source.size() || source[i + 1] != '\n')
+      text += '\n';
   }
   if (text.ends_with('\n')) text.pop_back();
   return text;
@@ -128,7 +130,7 @@ class Lexer {
 
   void raw(size_t body) {
     advance(body);
-    if (at_ == text_.size()) return;   // an empty raw block at the very end needs no end for Jinja2
+    if (at_ == text_.size()) return;  // an empty raw block at the very end needs no end for Jinja2
     for (size_t tag = at_; (tag = text_.find("{%", tag)) != text_.npos; ++tag) {
       const char sign = sign_at(tag + 2);
       size_t at = skip_space(text_, tag + (sign != '\0' ? 3 : 2));
@@ -144,9 +146,9 @@ class Lexer {
 
   void tag_tokens(bool block) {
     const std::string_view closing = block ? "%}" : "}}";
-    std::string open;   // brackets that wait for their partner: inside them an end tag is none
+    std::string open;  // brackets that wait for their partner: inside them an end tag is none
     for (;;) {
-      if (at_ >= text_.size()) return;   // the parser reports what is missing
+      if (at_ >= text_.size()) return;  // the parser reports what is missing
       if (open.empty()) {
         if (const size_t end = end_of_tag(closing, at_); end != 0) {
           add(block ? TokenKind::kBlockEnd : TokenKind::kVariableEnd);
@@ -158,10 +160,14 @@ class Lexer {
         continue;
       }
       const char c = text_[at_];
-      if (is_digit(c)) number();
-      else if (c == '\'' || c == '"') string(c);
-      else if (is_name(at_)) name();
-      else op(open);
+      if (is_digit(c))
+        number();
+      else if (c == '\'' || c == '"')
+        string(c);
+      else if (is_name(at_))
+        name();
+      else
+        op(open);
     }
   }
 
@@ -182,9 +188,12 @@ class Lexer {
     const auto is = [&](size_t i) { return i < text_.size() && allowed.find(text_[i]) != allowed.npos; };
     if (!is(at)) return at;
     for (;;) {
-      if (is(at + 1)) ++at;
-      else if (at + 1 < text_.size() && text_[at + 1] == '_' && is(at + 2)) at += 2;
-      else return at + 1;
+      if (is(at + 1))
+        ++at;
+      else if (at + 1 < text_.size() && text_[at + 1] == '_' && is(at + 2))
+        at += 2;
+      else
+        return at + 1;
     }
   }
 

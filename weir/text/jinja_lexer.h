@@ -9,13 +9,25 @@
 
 namespace weir::jinja {
 
-enum class TokenKind : uint8_t { kData, kVariableBegin, kVariableEnd, kBlockBegin, kBlockEnd, kName, kString, kInteger, kFloat, kOperator, kEnd };
+enum class TokenKind : uint8_t {
+  kData,
+  kVariableBegin,
+  kVariableEnd,
+  kBlockBegin,
+  kBlockEnd,
+  kName,
+  kString,
+  kInteger,
+  kFloat,
+  kOperator,
+  kEnd
+};
 
 struct Token {
   TokenKind kind = TokenKind::kEnd;
   int line = 1;
-  std::string text;   // of data, names, operators and (unescaped) strings
-  Value number;       // of kInteger and kFloat
+  std::string text;  // of data, names, operators and (unescaped) strings
+  Value number;      // of kInteger and kFloat
 };
 
 // The last token is kEnd. Throws Error(kInvalidArgument) with `where` and the line; comments and raw blocks are gone from the result.

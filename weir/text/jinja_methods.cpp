@@ -59,7 +59,8 @@ Value zfill(Interpreter& in, const Value& self, Args& args) {
   const auto width = static_cast<int64_t>(std::clamp<Int>(p.integer(0, 0), 0, INT32_MAX));
   const std::string& text = self.text();
   const size_t sign = text.starts_with('-') || text.starts_with('+') ? 1 : 0;
-  return made(in, self, text.substr(0, sign) + pad(std::string_view(text).substr(sign), width - static_cast<int64_t>(sign), '0', Side::kRight));
+  return made(in, self,
+              text.substr(0, sign) + pad(std::string_view(text).substr(sign), width - static_cast<int64_t>(sign), '0', Side::kRight));
 }
 
 // ---- cutting and joining
@@ -131,8 +132,10 @@ Value expand_tabs(Interpreter& in, const Value& self, Args& args) {
       column += spaces;
     } else {
       out += c;
-      if (c == '\n' || c == '\r') column = 0;
-      else column += (static_cast<unsigned char>(c) & 0xc0) != 0x80;
+      if (c == '\n' || c == '\r')
+        column = 0;
+      else
+        column += (static_cast<unsigned char>(c) & 0xc0) != 0x80;
     }
     if (out.size() > kMaxOutputBytes) fault("a string above ", kMaxOutputBytes >> 20, " MiB");
   }
@@ -145,8 +148,8 @@ Value format_method(Interpreter& in, const Value& self, Args& args) { return mad
 
 struct Window {
   std::string_view text;
-  int64_t start = 0;      // characters in front of it
-  bool possible = true;   // false when it begins behind the text: then not even "" is found
+  int64_t start = 0;     // characters in front of it
+  bool possible = true;  // false when it begins behind the text: then not even "" is found
 };
 
 Window window_of(Interpreter& in, const Value& self, const Params& p, size_t first) {
@@ -290,7 +293,7 @@ Value view(Interpreter& in, const Value& self, Args& args) {
 
 struct NamedMethod {
   std::string_view name;
-  Method call;   // null: Python has it, but the sandbox forbids it or weir does not offer it
+  Method call;  // null: Python has it, but the sandbox forbids it or weir does not offer it
 };
 
 constexpr NamedMethod kTextMethods[] = {
@@ -351,8 +354,17 @@ constexpr NamedMethod kListMethods[] = {
 constexpr NamedMethod kTupleMethods[] = {{"count", count_in_list}, {"index", index_in_list}};
 
 constexpr NamedMethod kDictMethods[] = {
-    {"clear", nullptr}, {"copy", copy},         {"fromkeys", nullptr},   {"get", get},        {"items", view<Kind::kItems>}, {"keys", view<Kind::kKeys>},
-    {"pop", nullptr},   {"popitem", nullptr},   {"setdefault", nullptr}, {"update", nullptr}, {"values", view<Kind::kValues>},
+    {"clear", nullptr},
+    {"copy", copy},
+    {"fromkeys", nullptr},
+    {"get", get},
+    {"items", view<Kind::kItems>},
+    {"keys", view<Kind::kKeys>},
+    {"pop", nullptr},
+    {"popitem", nullptr},
+    {"setdefault", nullptr},
+    {"update", nullptr},
+    {"values", view<Kind::kValues>},
 };
 
 std::span<const NamedMethod> methods_of(Kind kind) {
@@ -372,8 +384,10 @@ bool find_method(const Value& object, std::string_view name, Value& method) {
   const auto methods = methods_of(object.kind());
   const auto it = std::find_if(methods.begin(), methods.end(), [&](const NamedMethod& m) { return m.name == name; });
   if (it == methods.end()) return false;
-  if (it->call == nullptr) method = Value::undefined(concat("the method ", type_name(object), ".", name, "() is not allowed in templates"));
-  else method = Value(Kind::kMethod, std::make_shared<BoundMethod>(BoundMethod{object, it->name, it->call}), object.depth() + 1);
+  if (it->call == nullptr)
+    method = Value::undefined(concat("the method ", type_name(object), ".", name, "() is not allowed in templates"));
+  else
+    method = Value(Kind::kMethod, std::make_shared<BoundMethod>(BoundMethod{object, it->name, it->call}), object.depth() + 1);
   return true;
 }
 

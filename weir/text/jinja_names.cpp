@@ -10,7 +10,7 @@ namespace {
 
 struct Scope {
   const Scope* outer = nullptr;
-  std::set<std::string_view> names;   // mentioned here, not found in an outer scope
+  std::set<std::string_view> names;  // mentioned here, not found in an outer scope
   bool knows(std::string_view name) const {
     for (const Scope* s = this; s != nullptr; s = s->outer) {
       if (s->names.contains(name)) return true;
@@ -142,8 +142,8 @@ class Walk {
   }
 
   std::string_view where_;
-  Body* body_ = nullptr;   // whose `unset` is being filled
-  int branch_ = 0;         // depth of `if` inside the scope
+  Body* body_ = nullptr;  // whose `unset` is being filled
+  int branch_ = 0;        // depth of `if` inside the scope
 };
 
 }  // namespace

@@ -173,7 +173,7 @@ std::optional<Int> parse_int(std::string_view text, int base) {
   if (any_base) base = stated != 0 ? stated : 10;
   if (base < 2 || base > 36) fault("int() base must be >= 2 and <= 36, or 0");
   bool after_digit = false;
-  if (stated == base && stated != 0) text.remove_prefix(2), after_digit = true;   // "0x_1" is allowed
+  if (stated == base && stated != 0) text.remove_prefix(2), after_digit = true;  // "0x_1" is allowed
   if (any_base && stated == 0 && text.size() > 1 && text[0] == '0' && text.find_first_not_of("0_") != text.npos) return std::nullopt;
   Int value = 0;
   bool any = false;
@@ -185,7 +185,8 @@ std::optional<Int> parse_int(std::string_view text, int base) {
     }
     const int digit = digit_value(c);
     if (digit >= base) return std::nullopt;
-    if (__builtin_mul_overflow(value, static_cast<Int>(base), &value) || __builtin_add_overflow(value, static_cast<Int>(digit), &value)) overflow();
+    if (__builtin_mul_overflow(value, static_cast<Int>(base), &value) || __builtin_add_overflow(value, static_cast<Int>(digit), &value))
+      overflow();
     after_digit = any = true;
   }
   if (!any || !after_digit) return std::nullopt;
@@ -199,7 +200,8 @@ std::optional<double> parse_double(std::string_view text) {
   const size_t sign = clean[0] == '-' || clean[0] == '+' ? 1 : 0;
   const std::string_view body = std::string_view(clean).substr(sign);
   if (body != "inf" && body != "infinity" && body != "nan" &&
-      (body.find_first_not_of("0123456789.e+-") != body.npos || body.find_first_of("0123456789") == body.npos || body[0] == '+' || body[0] == '-'))
+      (body.find_first_not_of("0123456789.e+-") != body.npos || body.find_first_of("0123456789") == body.npos || body[0] == '+' ||
+       body[0] == '-'))
     return std::nullopt;
   char* end = nullptr;
   const double value = std::strtod(clean.c_str(), &end);
@@ -255,7 +257,9 @@ Int round_to(Int value, int64_t digits) {
   return int_arithmetic(Op::kMul, up ? quotient + 1 : quotient, scale).as_int();
 }
 
-size_t hash_of(Int value) { return std::hash<int64_t>{}(static_cast<int64_t>(value)) ^ std::hash<int64_t>{}(static_cast<int64_t>(value >> 64)) * 31; }
+size_t hash_of(Int value) {
+  return std::hash<int64_t>{}(static_cast<int64_t>(value)) ^ std::hash<int64_t>{}(static_cast<int64_t>(value >> 64)) * 31;
+}
 
 size_t hash_of(double value) {
   if (std::isfinite(value) && value == std::trunc(value) && value < kTwo127 && value >= -kTwo127) return hash_of(static_cast<Int>(value));

@@ -56,7 +56,9 @@ class Parser {
   static bool is_name(const Token& token, std::string_view text) { return token.kind == TokenKind::kName && token.text == text; }
   bool op(std::string_view text) const { return is_op(now(), text); }
   bool word(std::string_view text) const { return is_name(now(), text); }
-  bool word_of(Names words) const { return std::any_of(words.begin(), words.end(), [&](auto w) { return word(w); }); }
+  bool word_of(Names words) const {
+    return std::any_of(words.begin(), words.end(), [&](auto w) { return word(w); });
+  }
   bool skip_op(std::string_view text) { return op(text) && (++at_, true); }
   bool skip_word(std::string_view text) { return word(text) && (++at_, true); }
   void expect_op(std::string_view text) {
@@ -151,17 +153,22 @@ class Parser {
   }
 
   ExprPtr comparison() {
-    static constexpr std::pair<std::string_view, Comparison> kSymbols[] = {{"==", Comparison::kEq}, {"!=", Comparison::kNe}, {"<", Comparison::kLt},
-                                                                           {"<=", Comparison::kLe}, {">", Comparison::kGt},  {">=", Comparison::kGe}};
+    static constexpr std::pair<std::string_view, Comparison> kSymbols[] = {{"==", Comparison::kEq}, {"!=", Comparison::kNe},
+                                                                           {"<", Comparison::kLt},  {"<=", Comparison::kLe},
+                                                                           {">", Comparison::kGt},  {">=", Comparison::kGe}};
     const int line = now().line;
     ExprPtr left = sum(), chain;
     for (;;) {
       Comparison comparison = Comparison::kEq;
       const auto* symbol = std::find_if(std::begin(kSymbols), std::end(kSymbols), [&](const auto& s) { return op(s.first); });
-      if (symbol != std::end(kSymbols)) comparison = symbol->second, ++at_;
-      else if (skip_word("in")) comparison = Comparison::kIn;
-      else if (word("not") && is_name(ahead(), "in")) comparison = Comparison::kNotIn, at_ += 2;
-      else break;
+      if (symbol != std::end(kSymbols))
+        comparison = symbol->second, ++at_;
+      else if (skip_word("in"))
+        comparison = Comparison::kIn;
+      else if (word("not") && is_name(ahead(), "in"))
+        comparison = Comparison::kNotIn, at_ += 2;
+      else
+        break;
       if (chain == nullptr) {
         chain = make(ExprKind::kCompare, line);
         chain->args.push_back(std::move(left));
@@ -208,9 +215,12 @@ class Parser {
     const Nested nested(*this);
     const int line = now().line;
     ExprPtr e;
-    if (skip_op("-")) e = make(ExprKind::kNegative, line, unary(false));
-    else if (skip_op("+")) e = make(ExprKind::kPositive, line, unary(false));
-    else e = primary();
+    if (skip_op("-"))
+      e = make(ExprKind::kNegative, line, unary(false));
+    else if (skip_op("+"))
+      e = make(ExprKind::kPositive, line, unary(false));
+    else
+      e = primary();
     e = postfix(std::move(e));
     return with_filter ? filters_and_tests(std::move(e)) : std::move(e);
   }
@@ -369,7 +379,8 @@ class Parser {
         ensure(e.double_star == nullptr);
         const std::string name = take().text;
         ++at_;
-        if (std::any_of(e.named.begin(), e.named.end(), [&](const auto& n) { return n.first == name; })) bad("argument '", name, "' is given twice");
+        if (std::any_of(e.named.begin(), e.named.end(), [&](const auto& n) { return n.first == name; }))
+          bad("argument '", name, "' is given twice");
         e.named.emplace_back(name, expression());
       } else {
         ensure(e.star == nullptr && e.double_star == nullptr && e.named.empty());
@@ -410,8 +421,8 @@ class Parser {
     const TokenKind kind = now().kind;
     if (op("(")) {
       arguments(*e);
-    } else if ((kind == TokenKind::kName || kind == TokenKind::kString || kind == TokenKind::kInteger || kind == TokenKind::kFloat || op("[") ||
-                op("{")) &&
+    } else if ((kind == TokenKind::kName || kind == TokenKind::kString || kind == TokenKind::kInteger || kind == TokenKind::kFloat ||
+                op("[") || op("{")) &&
                !word_of({"else", "or", "and"})) {
       if (word("is")) bad("tests cannot be chained with 'is'");
       ExprPtr argument = primary();
@@ -423,10 +434,14 @@ class Parser {
 
   ExprPtr filters_and_tests(ExprPtr e) {
     for (;;) {
-      if (skip_op("|")) e = filter(std::move(e));
-      else if (word("is")) e = test(std::move(e));
-      else if (op("(")) e = call(std::move(e));
-      else return e;
+      if (skip_op("|"))
+        e = filter(std::move(e));
+      else if (word("is"))
+        e = test(std::move(e));
+      else if (op("("))
+        e = call(std::move(e));
+      else
+        return e;
     }
   }
 
@@ -437,7 +452,8 @@ class Parser {
   std::string target_name() {
     const int line = now().line;
     std::string name = expect_name();
-    if (std::find(std::begin(kConstants), std::end(kConstants), name) != std::end(kConstants)) bad_at(line, "cannot assign to '", name, "'");
+    if (std::find(std::begin(kConstants), std::end(kConstants), name) != std::end(kConstants))
+      bad_at(line, "cannot assign to '", name, "'");
     return name;
   }
 
@@ -534,10 +550,17 @@ class Parser {
     const Nested nested(*this);
     if (now().kind != TokenKind::kName) bad("expected the name of a tag, got ", describe(now()));
     static const std::pair<std::string_view, void (Parser::*)(Body&)> kTags[] = {
-        {"for", &Parser::for_tag},       {"if", &Parser::if_tag},         {"set", &Parser::set_tag},
-        {"macro", &Parser::macro_tag},   {"call", &Parser::call_tag},     {"filter", &Parser::filter_tag},
-        {"with", &Parser::with_tag},     {"print", &Parser::print_tag},   {"generation", &Parser::generation_tag},
-        {"break", &Parser::break_tag},   {"continue", &Parser::continue_tag},
+        {"for", &Parser::for_tag},
+        {"if", &Parser::if_tag},
+        {"set", &Parser::set_tag},
+        {"macro", &Parser::macro_tag},
+        {"call", &Parser::call_tag},
+        {"filter", &Parser::filter_tag},
+        {"with", &Parser::with_tag},
+        {"print", &Parser::print_tag},
+        {"generation", &Parser::generation_tag},
+        {"break", &Parser::break_tag},
+        {"continue", &Parser::continue_tag},
     };
     for (const auto& [name, parse] : kTags) {
       if (word(name)) return (this->*parse)(body);
@@ -597,8 +620,10 @@ class Parser {
       if (!macro.params.empty()) expect_op(",");
       const std::string name = target_name();
       if (std::find(macro.params.begin(), macro.params.end(), name) != macro.params.end()) bad("parameter '", name, "' occurs twice");
-      if (skip_op("=")) macro.defaults.push_back(expression());
-      else if (!macro.defaults.empty()) bad("a parameter without default follows one with default");
+      if (skip_op("="))
+        macro.defaults.push_back(expression());
+      else if (!macro.defaults.empty())
+        bad("a parameter without default follows one with default");
       macro.params.push_back(name);
     }
     expect_op(")");
@@ -683,9 +708,9 @@ class Parser {
   std::vector<Token> tokens_;
   size_t at_ = 0;
   int nesting_ = 0;
-  int loops_ = 0;                   // loops that `break` can leave from here
-  int loops_in_file_ = 0;           // loops around this place, through macros too
-  std::vector<MacroDef*> macros_;   // whose bodies are being parsed
+  int loops_ = 0;                  // loops that `break` can leave from here
+  int loops_in_file_ = 0;          // loops around this place, through macros too
+  std::vector<MacroDef*> macros_;  // whose bodies are being parsed
 };
 
 }  // namespace

@@ -10,7 +10,7 @@
 namespace weir::jinja {
 namespace {
 
-constexpr int kMaxPrintDepth = 250;   // namespaces may hold themselves
+constexpr int kMaxPrintDepth = 250;  // namespaces may hold themselves
 
 void append_hex(std::string& out, const char* prefix, int digits, char32_t c) {
   out += prefix;
@@ -134,7 +134,9 @@ class JsonPrinter {
     out += text;
   }
 
-  static std::string number(double d) { return std::isnan(d) ? "NaN" : std::isinf(d) ? (d < 0 ? "-Infinity" : "Infinity") : repr_of_double(d); }
+  static std::string number(double d) {
+    return std::isnan(d) ? "NaN" : std::isinf(d) ? (d < 0 ? "-Infinity" : "Infinity") : repr_of_double(d);
+  }
 
   void string(std::string_view text) {
     std::string quoted = "\"";
@@ -150,7 +152,8 @@ class JsonPrinter {
         case '\f': quoted += "\\f"; break;
         case '\b': quoted += "\\b"; break;
         default:
-          if (c < 0x20 || (format_.ensure_ascii && c > 0x7f && c < 0x10000)) append_hex(quoted, "\\u", 4, c);
+          if (c < 0x20 || (format_.ensure_ascii && c > 0x7f && c < 0x10000))
+            append_hex(quoted, "\\u", 4, c);
           else if (format_.ensure_ascii && c >= 0x10000) {
             append_hex(quoted, "\\u", 4, 0xd800 + ((c - 0x10000) >> 10));
             append_hex(quoted, "\\u", 4, 0xdc00 + ((c - 0x10000) & 0x3ff));
@@ -196,7 +199,8 @@ class JsonPrinter {
     std::vector<const std::pair<Value, Value>*> order;
     heap_.work(items.size() * sizeof(void*));
     for (const auto& item : items) order.push_back(&item);
-    if (format_.sort_keys) std::stable_sort(order.begin(), order.end(), [&](const auto* a, const auto* b) { return less(heap_, a->first, b->first); });
+    if (format_.sort_keys)
+      std::stable_sort(order.begin(), order.end(), [&](const auto* a, const auto* b) { return less(heap_, a->first, b->first); });
     put("{");
     for (size_t i = 0; i < order.size(); ++i) {
       if (i > 0) put(format_.item_separator);
@@ -221,15 +225,24 @@ std::string repr_of_text(std::string_view text) {
   for (size_t at = 0; at < text.size();) {
     const size_t begin = at;
     const char32_t c = next_char(text, at);
-    if (c == static_cast<char32_t>(quote) || c == '\\') out += '\\', out += static_cast<char>(c);
-    else if (c == '\n') out += "\\n";
-    else if (c == '\r') out += "\\r";
-    else if (c == '\t') out += "\\t";
-    else if (c < 0x20 || c == 0x7f) append_hex(out, "\\x", 2, c);
-    else if (c < 0x80 || (flags_of(c) & kPrintable) != 0) out += text.substr(begin, at - begin);
-    else if (c < 0x100) append_hex(out, "\\x", 2, c);
-    else if (c < 0x10000) append_hex(out, "\\u", 4, c);
-    else append_hex(out, "\\U", 8, c);
+    if (c == static_cast<char32_t>(quote) || c == '\\')
+      out += '\\', out += static_cast<char>(c);
+    else if (c == '\n')
+      out += "\\n";
+    else if (c == '\r')
+      out += "\\r";
+    else if (c == '\t')
+      out += "\\t";
+    else if (c < 0x20 || c == 0x7f)
+      append_hex(out, "\\x", 2, c);
+    else if (c < 0x80 || (flags_of(c) & kPrintable) != 0)
+      out += text.substr(begin, at - begin);
+    else if (c < 0x100)
+      append_hex(out, "\\x", 2, c);
+    else if (c < 0x10000)
+      append_hex(out, "\\u", 4, c);
+    else
+      append_hex(out, "\\U", 8, c);
   }
   return out += quote;
 }

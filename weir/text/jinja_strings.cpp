@@ -35,7 +35,7 @@ size_t find(std::string_view text, std::string_view part, size_t from) {
 }
 
 size_t find_last(std::string_view text, std::string_view part) {
-  if (part.size() <= 16 || text.size() <= 4096) return text.rfind(part);   // few bytes to compare at each place
+  if (part.size() <= 16 || text.size() <= 4096) return text.rfind(part);  // few bytes to compare at each place
   const std::string reversed_text(text.rbegin(), text.rend()), reversed_part(part.rbegin(), part.rend());
   const size_t hit = find(reversed_text, reversed_part);
   return hit == text.npos ? text.npos : text.size() - hit - part.size();
@@ -137,7 +137,7 @@ std::string replace(std::string_view text, std::string_view from, std::string_vi
   };
   int64_t n = 0;
   if (from.empty()) {
-    for (size_t at = 0;;) {   // in front of every character and at the end
+    for (size_t at = 0;;) {  // in front of every character and at the end
       if (max >= 0 && n++ >= max) {
         put(text.substr(at));
         return out;

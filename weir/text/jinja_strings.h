@@ -17,11 +17,11 @@ std::string_view strip(std::string_view text, std::optional<std::string_view> ch
 std::vector<std::string_view> split(std::string_view text, std::optional<std::string_view> separator, int64_t max);
 std::vector<std::string_view> split_right(std::string_view text, std::optional<std::string_view> separator, int64_t max);
 std::vector<std::string_view> split_lines(std::string_view text, bool keep_ends);
-std::string replace(std::string_view text, std::string_view from, std::string_view to, int64_t max);   // Fault above the string limit
+std::string replace(std::string_view text, std::string_view from, std::string_view to, int64_t max);  // Fault above the string limit
 // Byte offsets, npos when absent; linear in the text, whatever the needle.
 size_t find(std::string_view text, std::string_view part, size_t from = 0);
 size_t find_last(std::string_view text, std::string_view part);
-int64_t count(std::string_view text, std::string_view part);                                           // without overlaps
-std::string pad(std::string_view text, int64_t width, char32_t fill, Side where_text_goes);            // kBoth: centred
+int64_t count(std::string_view text, std::string_view part);                                 // without overlaps
+std::string pad(std::string_view text, int64_t width, char32_t fill, Side where_text_goes);  // kBoth: centred
 
 }  // namespace weir::jinja

@@ -39,7 +39,8 @@ bool is_iterable_test(Interpreter&, const Value& v, Args& args) {
 }
 bool is_callable(Interpreter&, const Value& v, Args& args) {
   return plain(args, "callable", [&] {
-    return !v.is_defined() || v.is(Kind::kFunction) || v.is(Kind::kMethod) || v.is(Kind::kMacro) || v.is(Kind::kLoop) || v.is(Kind::kJoiner);
+    return !v.is_defined() || v.is(Kind::kFunction) || v.is(Kind::kMethod) || v.is(Kind::kMacro) || v.is(Kind::kLoop) ||
+           v.is(Kind::kJoiner);
   });
 }
 bool is_escaped(Interpreter&, const Value& v, Args& args) {
@@ -153,7 +154,8 @@ constexpr std::pair<std::string_view, Test> kTests[] = {
 }  // namespace
 
 Test find_test(std::string_view name) {
-  const auto* it = std::lower_bound(std::begin(kTests), std::end(kTests), name, [](const auto& t, std::string_view n) { return t.first < n; });
+  const auto* it =
+      std::lower_bound(std::begin(kTests), std::end(kTests), name, [](const auto& t, std::string_view n) { return t.first < n; });
   return it != std::end(kTests) && it->first == name ? it->second : nullptr;
 }
 

@@ -167,8 +167,10 @@ std::string title(std::string_view text) {
   for (size_t at = 0; at < text.size();) {
     const size_t begin = at;
     const char32_t c = next_char(text, at);
-    if (in_word) append_lower(out, text, begin, at, c);
-    else append_title(out, c);
+    if (in_word)
+      append_lower(out, text, begin, at, c);
+    else
+      append_title(out, c);
     in_word = (flags_of(c) & kCased) != 0;
   }
   return out;
@@ -179,8 +181,10 @@ std::string capitalize(std::string_view text) {
   for (size_t at = 0; at < text.size();) {
     const size_t begin = at;
     const char32_t c = next_char(text, at);
-    if (begin > 0) append_lower(out, text, begin, at, c);
-    else append_title(out, c);
+    if (begin > 0)
+      append_lower(out, text, begin, at, c);
+    else
+      append_title(out, c);
   }
   return out;
 }
@@ -191,9 +195,12 @@ std::string swap_case(std::string_view text) {
     const size_t begin = at;
     const char32_t c = next_char(text, at);
     const uint16_t flags = flags_of(c);
-    if (flags & kUppercase) append_lower(out, text, begin, at, c);
-    else if (flags & kLowercase) append_upper(out, c);
-    else append_char(out, c);
+    if (flags & kUppercase)
+      append_lower(out, text, begin, at, c);
+    else if (flags & kLowercase)
+      append_upper(out, c);
+    else
+      append_char(out, c);
   }
   return out;
 }

@@ -23,26 +23,26 @@ enum CharFlag : uint16_t {
   kAlphanumeric = kAlphabetic | kDecimal | kDigit | kNumeric,
 };
 uint16_t flags_of(char32_t c);
-bool is_space(char32_t c);        // str.isspace() of one character; also what \s matches
-bool is_line_break(char32_t c);   // where str.splitlines() cuts
+bool is_space(char32_t c);       // str.isspace() of one character; also what \s matches
+bool is_line_break(char32_t c);  // where str.splitlines() cuts
 
 // One code point of `text` at byte `at`; `at` moves behind it. A byte that starts no valid sequence counts as U+FFFD of one byte.
 char32_t next_char(std::string_view text, size_t& at);
-char32_t previous_char(std::string_view text, size_t& end);   // the one before byte `end`; `end` moves in front of it
+char32_t previous_char(std::string_view text, size_t& end);  // the one before byte `end`; `end` moves in front of it
 void append_char(std::string& out, char32_t c);
 bool valid_utf8(std::string_view text);
 int64_t count_chars(std::string_view text);
-size_t byte_of_char(std::string_view text, int64_t index);    // byte offset of character `index`, at most text.size()
+size_t byte_of_char(std::string_view text, int64_t index);  // byte offset of character `index`, at most text.size()
 
 std::string lower(std::string_view text);
 std::string upper(std::string_view text);
-std::string title(std::string_view text);        // str.title()
+std::string title(std::string_view text);  // str.title()
 std::string capitalize(std::string_view text);
 std::string swap_case(std::string_view text);
 
 namespace tables {
 struct FlagRun {
-  uint32_t first;    // up to the next run
+  uint32_t first;  // up to the next run
   uint16_t flags;
 };
 struct CaseMap {
@@ -50,10 +50,10 @@ struct CaseMap {
 };
 struct CaseMaps {
   uint32_t from;
-  uint32_t to[3];    // 0 ends it
+  uint32_t to[3];  // 0 ends it
 };
 extern const FlagRun kFlags[];
-extern const CaseMap kLower[], kUpper[], kTitle[];   // kTitle: only where it differs from the upper case
+extern const CaseMap kLower[], kUpper[], kTitle[];  // kTitle: only where it differs from the upper case
 extern const CaseMaps kLowerSeveral[], kUpperSeveral[], kTitleSeveral[];
 extern const size_t kNumFlags, kNumLower, kNumUpper, kNumTitle, kNumLowerSeveral, kNumUpperSeveral, kNumTitleSeveral;
 }  // namespace tables

@@ -8,9 +8,9 @@
 namespace weir::jinja {
 namespace {
 
-constexpr int kMaxDepth = 200;          // of nested containers: comparing, printing and freeing them recurses
-constexpr size_t kIndexFrom = 12;       // a dict above this many keys is searched by hash
-constexpr size_t kMaxRange = 100'000;   // the sandbox's own limit
+constexpr int kMaxDepth = 200;         // of nested containers: comparing, printing and freeing them recurses
+constexpr size_t kIndexFrom = 12;      // a dict above this many keys is searched by hash
+constexpr size_t kMaxRange = 100'000;  // the sandbox's own limit
 
 template <class T>
 std::shared_ptr<void> make(T object) {
@@ -327,7 +327,8 @@ bool same(const Value& a, const Value& b) {
 namespace {
 
 bool equal_items(Heap& heap, const std::vector<Value>& a, const std::vector<Value>& b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [&](const Value& x, const Value& y) { return same(x, y) || equal(heap, x, y); });
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [&](const Value& x, const Value& y) { return same(x, y) || equal(heap, x, y); });
 }
 
 bool equal_dicts(Heap& heap, const Dict& a, const Dict& b) {
@@ -379,7 +380,7 @@ bool less(Heap& heap, const Value& a, const Value& b) {
   if (a.is_number() && b.is_number()) return compare_numbers(a, b) == -1;
   if (a.is_string() && b.is_string()) {
     heap.work(std::min(a.text().size(), b.text().size()));
-    return a.text() < b.text();   // bytes of UTF-8 sort as code points do
+    return a.text() < b.text();  // bytes of UTF-8 sort as code points do
   }
   if (a.is_sequence() && a.kind() == b.kind()) {
     const auto &x = a.list().items, &y = b.list().items;
@@ -403,9 +404,7 @@ bool contains(Heap& heap, const Value& container, const Value& item) {
       return part.empty() || ::memmem(text.data(), text.size(), part.data(), part.size()) != nullptr;
     }
     case Kind::kDict:
-    case Kind::kKeys:
-      hash(heap, item);
-      return container.dict().find(heap, item) != nullptr;
+    case Kind::kKeys: hash(heap, item); return container.dict().find(heap, item) != nullptr;
     default: break;
   }
   Iterator it = iterate(container);

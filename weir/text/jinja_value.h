@@ -41,14 +41,14 @@ enum class Kind : uint8_t {
   kTuple,
   kDict,
   kRange,
-  kIterator,   // what a generator, a filter like map() or reversed() gives: to be walked once
-  kKeys,       // dict.keys(), .values(), .items()
+  kIterator,  // what a generator, a filter like map() or reversed() gives: to be walked once
+  kKeys,      // dict.keys(), .values(), .items()
   kValues,
   kItems,
   kNamespace,
   kMacro,
-  kFunction,   // a global such as range
-  kMethod,     // "text".upper without its call
+  kFunction,  // a global such as range
+  kMethod,    // "text".upper without its call
   kLoop,
   kCycler,
   kJoiner,
@@ -63,13 +63,13 @@ struct Namespace;
 
 class Value {
  public:
-  Value() = default;   // undefined
+  Value() = default;  // undefined
   static Value undefined(std::string why);
   static Value none() { return Value(Kind::kNone); }
   static Value boolean(bool b);
   static Value integer(Int i);
   static Value real(double d);
-  static Value constant(std::string text);   // a string that no Heap counts: literals of a template
+  static Value constant(std::string text);  // a string that no Heap counts: literals of a template
   Value(Kind kind, std::shared_ptr<void> object, int depth = 0) : kind_(kind), depth_(depth), object_(std::move(object)) {}
 
   Kind kind() const { return kind_; }
@@ -81,20 +81,20 @@ class Value {
   bool is_sequence() const { return kind_ == Kind::kList || kind_ == Kind::kTuple; }
   bool is_view() const { return kind_ == Kind::kKeys || kind_ == Kind::kValues || kind_ == Kind::kItems; }
 
-  bool as_bool() const { return int_ != 0; }   // of kBool
-  Int as_int() const { return int_; }          // of kBool and kInt
-  double as_double() const;                    // of any number
+  bool as_bool() const { return int_ != 0; }  // of kBool
+  Int as_int() const { return int_; }         // of kBool and kInt
+  double as_double() const;                   // of any number
   const Str& str() const { return *static_cast<const Str*>(object_.get()); }
-  const std::string& text() const;             // of kString
-  const List& list() const { return *static_cast<const List*>(object_.get()); }          // of kList and kTuple
-  const Dict& dict() const { return *static_cast<const Dict*>(object_.get()); }          // of kDict and the views
+  const std::string& text() const;                                               // of kString
+  const List& list() const { return *static_cast<const List*>(object_.get()); }  // of kList and kTuple
+  const Dict& dict() const { return *static_cast<const Dict*>(object_.get()); }  // of kDict and the views
   const Range& range() const { return *static_cast<const Range*>(object_.get()); }
   template <class T>
   T& object() const {
     return *static_cast<T*>(object_.get());
   }
   const std::shared_ptr<void>& owner() const { return object_; }
-  int depth() const { return depth_; }         // 0 for scalars, 1 + the deepest item for containers
+  int depth() const { return depth_; }  // 0 for scalars, 1 + the deepest item for containers
   const void* identity() const { return object_.get(); }
   std::string why_undefined() const;
 
@@ -113,7 +113,7 @@ class Value {
 struct Str {
   std::string text;
   int64_t num_chars = 0;
-  bool markup = false;   // came from |safe: adding plain text to it escapes that text, as Markup does
+  bool markup = false;  // came from |safe: adding plain text to it escapes that text, as Markup does
   Heap* heap = nullptr;
   ~Str();
   bool ascii() const { return num_chars == static_cast<int64_t>(text.size()); }
@@ -129,7 +129,7 @@ struct List {
 struct Dict {
   using Items = std::vector<std::pair<Value, Value>>;
   Items items;
-  std::unordered_multimap<size_t, size_t> index;   // hash of a key -> its place; empty while the dict is small
+  std::unordered_multimap<size_t, size_t> index;  // hash of a key -> its place; empty while the dict is small
   Heap* heap = nullptr;
   ~Dict();
   const Value* find(Heap& heap, const Value& key) const;
@@ -141,9 +141,9 @@ struct Range {
 };
 
 struct Iterator {
-  Value source;          // anything that can be walked
-  size_t position = 0;   // items taken so far
-  size_t byte = 0;       // of a string source
+  Value source;         // anything that can be walked
+  size_t position = 0;  // items taken so far
+  size_t byte = 0;      // of a string source
 };
 
 struct Namespace {
@@ -164,7 +164,7 @@ class Heap {
   Value string(std::string text, bool markup = false);
   Value list(std::vector<Value> items);
   Value tuple(std::vector<Value> items);
-  Value dict(Dict::Items items);            // later values win over earlier ones of an equal key; unhashable keys are a Fault
+  Value dict(Dict::Items items);  // later values win over earlier ones of an equal key; unhashable keys are a Fault
   Value iterator(Value source);
   Value view(Kind kind, const Value& dict);
   Value range(Int start, Int stop, Int step);
@@ -179,34 +179,34 @@ class Heap {
   size_t held_ = 0;
 };
 
-constexpr size_t kMaxOutputBytes = size_t{64} << 20;   // of a rendering, and of any one string
+constexpr size_t kMaxOutputBytes = size_t{64} << 20;  // of a rendering, and of any one string
 
 // Walks anything Python can iterate over; TypeError is a Fault.
 bool is_iterable(const Value& value);
 Iterator iterate(const Value& value);
 bool next(Heap& heap, Iterator& it, Value& item);
 std::vector<Value> to_vector(Heap& heap, const Value& value);
-int64_t length(const Value& value);                    // len(); Fault for what has none
+int64_t length(const Value& value);  // len(); Fault for what has none
 bool has_length(const Value& value);
 
 bool truthy(const Value& value);
 bool equal(Heap& heap, const Value& a, const Value& b);
-bool same(const Value& a, const Value& b);             // Python's `is`
-bool less(Heap& heap, const Value& a, const Value& b); // Fault for types without order
+bool same(const Value& a, const Value& b);              // Python's `is`
+bool less(Heap& heap, const Value& a, const Value& b);  // Fault for types without order
 bool contains(Heap& heap, const Value& container, const Value& item);
-size_t hash(Heap& heap, const Value& value);           // Fault for what is not hashable
+size_t hash(Heap& heap, const Value& value);  // Fault for what is not hashable
 
-const char* type_name(const Value& value);             // as Python spells it: "str", "NoneType", …
-void append_str(Heap& heap, const Value& value, std::string& out);    // str(value)
-void append_repr(Heap& heap, const Value& value, std::string& out);   // repr(value)
+const char* type_name(const Value& value);                           // as Python spells it: "str", "NoneType", …
+void append_str(Heap& heap, const Value& value, std::string& out);   // str(value)
+void append_repr(Heap& heap, const Value& value, std::string& out);  // repr(value)
 std::string to_str(Heap& heap, const Value& value);
 std::string repr_of_text(std::string_view text);
 
 struct JsonFormat {
   bool ensure_ascii = false, sort_keys = false;
-  bool pretty = false;                                 // items on lines of their own, indented by `indent` per level
+  bool pretty = false;  // items on lines of their own, indented by `indent` per level
   std::string indent, item_separator = ", ", key_separator = ": ";
 };
-std::string to_json(Heap& heap, const Value& value, const JsonFormat& format);   // json.dumps
+std::string to_json(Heap& heap, const Value& value, const JsonFormat& format);  // json.dumps
 
 }  // namespace weir::jinja

@@ -83,7 +83,7 @@ bool ReasoningParser::step_thought(bool last, Delta& out) {
 }
 
 void ReasoningParser::add_thought(std::string_view text, Delta& out) {
-  const size_t body = text.find_last_not_of('\n') + 1;   // 0 when all are newlines
+  const size_t body = text.find_last_not_of('\n') + 1;  // 0 when all are newlines
   if (body > 0) {
     out.reasoning.append(std::exchange(held_newlines_, 0), '\n');
     out.reasoning += text.substr(0, body);

@@ -23,22 +23,22 @@ class ReasoningParser {
   };
   // New text in, what is certain by now out: text that may be the start of a marker is held back.
   Delta push(std::string_view text);
-  Delta finish();   // releases what was held back
+  Delta finish();  // releases what was held back
 
  private:
   enum class Where { kStart, kThoughtStart, kThought, kAfterThought, kContent };
 
   Delta parse(bool last);
-  bool step(bool last, Delta& out);   // true: the state changed and the rest of held_ is to be looked at again
+  bool step(bool last, Delta& out);  // true: the state changed and the rest of held_ is to be looked at again
   bool step_thought(bool last, Delta& out);
   bool step_content(bool last, Delta& out);
   void add_thought(std::string_view text, Delta& out);
 
   bool thinking_;
   Where where_ = Where::kStart;
-  bool swallow_ = false;         // a thought has ended and no second </think> was met yet
+  bool swallow_ = false;  // a thought has ended and no second </think> was met yet
   std::string held_;
-  size_t held_newlines_ = 0;     // of the thought: dropped when it ends here, passed on when it goes on
+  size_t held_newlines_ = 0;  // of the thought: dropped when it ends here, passed on when it goes on
 };
 
 }  // namespace weir

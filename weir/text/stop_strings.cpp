@@ -36,7 +36,7 @@ StopMatcher::Match StopMatcher::push(std::string_view text) {
     done_ = true;
     return out;
   }
-  size_t open = 0;   // bytes at the end that may become a stop string
+  size_t open = 0;  // bytes at the end that may become a stop string
   for (const Stop& s : stops_) open = std::max(open, s.matched);
   out.safe = held_.substr(0, held_.size() - open);
   held_.erase(0, held_.size() - open);

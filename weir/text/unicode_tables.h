@@ -16,12 +16,12 @@ extern const uint8_t kCombiningBlock[8704];
 extern const uint8_t kCombining[9728];
 
 struct Decomposition {
-  char32_t code, first, second;   // second is 0 when the decomposition is one character
+  char32_t code, first, second;  // second is 0 when the decomposition is one character
 };
 struct Composition {
   char32_t first, second, code;
 };
-extern const Decomposition kDecompositions[2060];   // one step; sorted by code
-extern const Composition kCompositions[940];      // sorted by first, then second
+extern const Decomposition kDecompositions[2060];  // one step; sorted by code
+extern const Composition kCompositions[940];       // sorted by first, then second
 
 }  // namespace weir::unicode

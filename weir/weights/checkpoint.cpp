@@ -41,7 +41,7 @@ std::set<std::string> safetensors_files(const std::string& dir) {
   return files;
 }
 
-using WeightMap = std::map<std::string, std::string, std::less<>>;   // tensor as the file spells it -> file name
+using WeightMap = std::map<std::string, std::string, std::less<>>;  // tensor as the file spells it -> file name
 
 WeightMap read_index(const std::string& path) {
   const std::string text = read_file(path, kMaxIndexBytes);
@@ -57,7 +57,8 @@ WeightMap read_index(const std::string& path) {
   WeightMap map;
   for (const auto [tensor, value] : weights) {
     std::string_view file;
-    if (value.get(file) != simdjson::SUCCESS) fail(ErrorCode::kInvalidArgument, path, ": weight_map[", shown(tensor), "] must be a file name");
+    if (value.get(file) != simdjson::SUCCESS)
+      fail(ErrorCode::kInvalidArgument, path, ": weight_map[", shown(tensor), "] must be a file name");
     // A plain name only: an index must not reach files outside the model's directory.
     if (!file.ends_with(kExtension) || file.starts_with('.') || file.find_first_of(std::string_view("/\\\0", 3)) != file.npos)
       fail(ErrorCode::kInvalidArgument, path, ": weight_map[", shown(tensor), "] = ", shown(file), " is not a plain *.safetensors name");
@@ -102,7 +103,8 @@ void append_indexed(const std::string& dir, const std::string& index_path, std::
   std::set<std::string_view> seen;
   for (const Checkpoint::Entry& e : entries) seen.insert(e.file_name);
   for (const auto& [tensor, file] : map) {
-    if (!seen.contains(tensor)) fail(ErrorCode::kInvalidArgument, index_path, " says that ", file, " holds ", shown(tensor), ", but it does not");
+    if (!seen.contains(tensor))
+      fail(ErrorCode::kInvalidArgument, index_path, " says that ", file, " holds ", shown(tensor), ", but it does not");
   }
 
   // Some exports write the MTP head to a file of its own and forget it in the index.
@@ -182,10 +184,11 @@ int64_t Checkpoint::total_bytes() const {
 Tensor WeightReader::take(std::string_view name, const Shape& shape) {
   const auto& entries = checkpoint_.entries();
   const Checkpoint::Entry* entry = checkpoint_.find(name);
-  if (entry == nullptr) fail(ErrorCode::kNotFound, "tensor '", name, "' ", shape.str(), " is missing in the checkpoint", close_names(entries, name));
+  if (entry == nullptr)
+    fail(ErrorCode::kNotFound, "tensor '", name, "' ", shape.str(), " is missing in the checkpoint", close_names(entries, name));
   if (entry->tensor.shape() != shape)
-    fail(ErrorCode::kInvalidArgument, "tensor '", entry->file_name, "' in ", entry->path, " has shape ", entry->tensor.shape().str(), ", config.json asks for ",
-         shape.str());
+    fail(ErrorCode::kInvalidArgument, "tensor '", entry->file_name, "' in ", entry->path, " has shape ", entry->tensor.shape().str(),
+         ", config.json asks for ", shape.str());
   taken_[static_cast<size_t>(entry - entries.data())] = true;
   return entry->tensor;
 }

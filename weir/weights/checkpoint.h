@@ -19,13 +19,13 @@ class Checkpoint {
   static Checkpoint open(const std::string& dir);
 
   struct Entry {
-    std::string name;        // canonical: "model.language_model.…", "model.visual.…", "lm_head.weight", "mtp.…" whatever prefix the file uses
-    std::string file_name;   // as the file spells it
-    Tensor tensor;           // a view of the mapping, which it keeps alive; alignment is not promised beyond 1 byte
-    std::string path;        // file it lies in
+    std::string name;  // canonical: "model.language_model.…", "model.visual.…", "lm_head.weight", "mtp.…" whatever prefix the file uses
+    std::string file_name;  // as the file spells it
+    Tensor tensor;          // a view of the mapping, which it keeps alive; alignment is not promised beyond 1 byte
+    std::string path;       // file it lies in
   };
-  const std::vector<Entry>& entries() const { return entries_; }   // sorted by canonical name
-  const Entry* find(std::string_view canonical_name) const;         // nullptr when absent
+  const std::vector<Entry>& entries() const { return entries_; }  // sorted by canonical name
+  const Entry* find(std::string_view canonical_name) const;       // nullptr when absent
   int64_t total_bytes() const;
 
  private:

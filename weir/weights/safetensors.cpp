@@ -18,8 +18,8 @@
 namespace weir {
 namespace {
 
-constexpr uint64_t kMaxHeaderBytes = 100'000'000;   // the limit of the format's own library
-constexpr size_t kMaxHeaderDepth = 8;               // header -> tensor -> shape is 3
+constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // the limit of the format's own library
+constexpr size_t kMaxHeaderDepth = 8;              // header -> tensor -> shape is 3
 constexpr size_t kMaxNameBytes = 1024;
 constexpr std::array kDTypes = {DType::kF32, DType::kBF16, DType::kF16, DType::kF8E4M3, DType::kI64, DType::kI32, DType::kI8, DType::kU8};
 
@@ -90,17 +90,22 @@ struct TensorParser {
       const auto once = [&](const auto& target) {
         if (target) bad("field \"", key, "\" occurs twice");
       };
-      if (key == "dtype") once(type), type = dtype(field);
-      else if (key == "shape") once(dims), dims = shape(field);
-      else if (key == "data_offsets") once(range), range = offsets(field);
-      else bad("unknown field ", shown(key));
+      if (key == "dtype")
+        once(type), type = dtype(field);
+      else if (key == "shape")
+        once(dims), dims = shape(field);
+      else if (key == "data_offsets")
+        once(range), range = offsets(field);
+      else
+        bad("unknown field ", shown(key));
     }
     if (!type) bad("field \"dtype\" is missing");
     if (!dims) bad("field \"shape\" is missing");
     if (!range) bad("field \"data_offsets\" is missing");
     const auto want = static_cast<uint64_t>(dims->numel() * element_size(*type));
     if (range->second - range->first != want)
-      bad("shape ", dims->str(), " of ", weir::name(*type), " needs ", want, " bytes, \"data_offsets\" give ", range->second - range->first);
+      bad("shape ", dims->str(), " of ", weir::name(*type), " needs ", want, " bytes, \"data_offsets\" give ",
+          range->second - range->first);
     return {std::string(name), *type, *dims, data_begin + range->first, data_begin + range->second};
   }
 };
@@ -166,7 +171,7 @@ MappedFile map_file(const std::string& path) {
   // O_NONBLOCK: opening a FIFO must not hang; it has no effect on regular files.
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) fail(ErrorCode::kNotFound, "cannot open ", path, ": ", std::strerror(errno));
-  struct stat info {};
+  struct stat info{};
   const bool regular = ::fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
   if (!regular || info.st_size <= 0) {
     ::close(fd);
@@ -179,9 +184,8 @@ MappedFile map_file(const std::string& path) {
   if (data == MAP_FAILED) fail(ErrorCode::kResourceExhausted, "cannot map ", path, " (", size, " bytes): ", std::strerror(map_error));
   // A load walks each tensor once, front to back.
   ::madvise(data, size, MADV_SEQUENTIAL);
-  return {{static_cast<const std::byte*>(data), size}, std::shared_ptr<const void>(data, [size](const void* p) {
-            ::munmap(const_cast<void*>(p), size);
-          })};
+  return {{static_cast<const std::byte*>(data), size},
+          std::shared_ptr<const void>(data, [size](const void* p) { ::munmap(const_cast<void*>(p), size); })};
 }
 
 }  // namespace weir

@@ -18,7 +18,7 @@ struct TensorHeader {
   std::string name;
   DType dtype = DType::kF32;
   Shape shape;
-  uint64_t begin = 0, end = 0;   // bytes from the start of the file; end - begin == numel * element size, end <= file size
+  uint64_t begin = 0, end = 0;  // bytes from the start of the file; end - begin == numel * element size, end <= file size
 };
 
 // Reads the header of a whole file's bytes; `where` names the file in errors. Untrusted input: every field is checked, and a tensor

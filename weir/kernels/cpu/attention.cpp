@@ -7,15 +7,15 @@
 namespace weir::cpu {
 namespace {
 
-uint32_t rounded(float x) {   // to BF16, without a branch: whole rows at a time
+uint32_t rounded(float x) {  // to BF16, without a branch: whole rows at a time
   const uint32_t bits = std::bit_cast<uint32_t>(x), quiet = (bits >> 16) | 0x40u, nearest = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   return (bits & 0x7fffffffu) > 0x7f800000u ? quiet : nearest;
 }
 
 }  // namespace
 
-void store_kv_bf16(const float* k, int64_t k_stride, const float* v, int64_t v_stride, int64_t slot, int64_t count, int64_t dim, uint16_t* keys,
-                   uint16_t* values) {
+void store_kv_bf16(const float* k, int64_t k_stride, const float* v, int64_t v_stride, int64_t slot, int64_t count, int64_t dim,
+                   uint16_t* keys, uint16_t* values) {
   auto* const key_words = reinterpret_cast<uint32_t*>(keys);
   for (int64_t t = 0; t < count; ++t) {
     const float* row = k + t * k_stride;

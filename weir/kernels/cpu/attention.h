@@ -14,24 +14,24 @@
 
 namespace weir::cpu {
 
-enum class Isa : uint8_t;   // isa.h, not included: files built for one instruction set see no library header
+enum class Isa : uint8_t;  // isa.h, not included: files built for one instruction set see no library header
 
 constexpr int64_t kPageTokens = 16;
 constexpr int64_t kSegmentTokens = 256;
 
 struct AttentionSegment {
   int64_t num_queries, dim;
-  const void* queries;      // [num_queries, dim] of the pool's type
-  const int32_t* limits;    // [num_queries] query m sees the first limits[m] keys of the segment, 0 … kSegmentTokens
+  const void* queries;    // [num_queries, dim] of the pool's type
+  const int32_t* limits;  // [num_queries] query m sees the first limits[m] keys of the segment, 0 … kSegmentTokens
   const void* pool;
-  const int32_t* pages;     // page ids of the segment
-  int64_t page_stride;      // elements from page to page
-  int64_t keys, values;     // elements from a page's start to the kv head's keys and values
+  const int32_t* pages;  // page ids of the segment
+  int64_t page_stride;   // elements from page to page
+  int64_t keys, values;  // elements from a page's start to the kv head's keys and values
   float scale;
-  float* max;               // [num_queries] largest score, -infinity for limit 0
-  float* sum;               // [num_queries] Σ exp(score - max)
-  float* out;               // [num_queries, dim] Σ exp(score - max) v
-  float* scratch;           // attention_scratch_floats(num_queries)
+  float* max;      // [num_queries] largest score, -infinity for limit 0
+  float* sum;      // [num_queries] Σ exp(score - max)
+  float* out;      // [num_queries, dim] Σ exp(score - max) v
+  float* scratch;  // attention_scratch_floats(num_queries)
 };
 
 constexpr int64_t attention_scratch_floats(int64_t num_queries) { return num_queries * kSegmentTokens; }
@@ -41,16 +41,17 @@ struct AttentionKernels {
   void (*segment_bf16)(const AttentionSegment&);
   void (*segment_f32)(const AttentionSegment&);
 
-  // (max, sum, out) of one query := the running (max, sum, out) joined with a later segment's. The first one joins max = -infinity, sum = 0, out = 0.
+  // (max, sum, out) of one query := the running (max, sum, out) joined with a later segment's. The first one joins max = -infinity, sum =
+  // 0, out = 0.
   void (*merge)(float* max, float* sum, float* out, float segment_max, float segment_sum, const float* segment_out, int64_t dim);
 
-  void (*round_bf16)(const float* x, uint16_t* y, int64_t n);   // nearest even
+  void (*round_bf16)(const float* x, uint16_t* y, int64_t n);  // nearest even
 };
 
 // Puts k and v [count, dim] (rows k_stride and v_stride apart) at tokens [slot, slot + count) of a page's kv head. A BF16 pair whose second
 // token is not there yet gets a zero in its place: values of a freed page must not meet p = 0 as NaN.
-void store_kv_bf16(const float* k, int64_t k_stride, const float* v, int64_t v_stride, int64_t slot, int64_t count, int64_t dim, uint16_t* keys,
-                   uint16_t* values);
+void store_kv_bf16(const float* k, int64_t k_stride, const float* v, int64_t v_stride, int64_t slot, int64_t count, int64_t dim,
+                   uint16_t* keys, uint16_t* values);
 void store_kv_f32(const float* k, int64_t k_stride, const float* v, int64_t v_stride, int64_t slot, int64_t count, int64_t dim, float* keys,
                   float* values);
 

@@ -12,8 +12,8 @@ inline int64_t at_most(int64_t x, int64_t limit) { return x < limit ? x : limit;
 // How one multiply-add step reads the two sides. A word is what a lane holds of the pool: an F32, or a pair of BF16.
 struct StepF32 {
   using Word = float;
-  static constexpr int64_t kElements = 1;   // of the summed dimension in a word
-  static constexpr int kQueries = 6;        // of a register tile of kQueries x kTileVectors
+  static constexpr int64_t kElements = 1;  // of the summed dimension in a word
+  static constexpr int kQueries = 6;       // of a register tile of kQueries x kTileVectors
   struct Side {
     Vec x;
   };
@@ -50,7 +50,7 @@ inline Vec store_bf16(uint16_t* p, Vec v) {
 struct StepBF16 {
   using Word = uint32_t;
   static constexpr int64_t kElements = 2;
-  static constexpr int kQueries = 4;   // its sides take two registers each
+  static constexpr int kQueries = 4;  // its sides take two registers each
   struct Side {
     Vec first, second;
   };
@@ -214,7 +214,8 @@ void merge(float* max_io, float* sum, float* out, float segment_max, float segme
   *max_io = joined;
   *sum = *sum * scales[0] + segment_sum * scales[1];
   const Vec before = broadcast(scales[0]), after = broadcast(scales[1]);
-  for_lanes(dim, [&](int64_t d, auto mask) { store(out + d, fma(load(out + d, mask), before, mul(load(segment_out + d, mask), after)), mask); });
+  for_lanes(dim,
+            [&](int64_t d, auto mask) { store(out + d, fma(load(out + d, mask), before, mul(load(segment_out + d, mask), after)), mask); });
 }
 
 void round_bf16(const float* x, uint16_t* y, int64_t n) {

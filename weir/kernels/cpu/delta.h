@@ -11,24 +11,27 @@
 
 namespace weir::cpu {
 
-enum class Isa : uint8_t;   // isa.h, not included: files built for one instruction set see no library header
+enum class Isa : uint8_t;  // isa.h, not included: files built for one instruction set see no library header
 
 constexpr int64_t kMaxDeltaBlock = 64;
 
 struct DeltaBlock {
   int64_t k_dim, columns;
-  int64_t num_old, num_new;                     // log entries before, tokens to process; together <= 64
-  const float* old_keys;                        // [num_old, k_dim].  num_new > 1: keys follow them directly
-  const float* keys;                            // [num_new, k_dim] normalised
-  const float* queries;                         // [num_new, k_dim] normalised and scaled
-  const float* old_decays;                      // [num_old] Γ
-  const float* decays;                          // [num_new] Γ
-  const float* betas;                           // [num_new]
-  const float* values; int64_t values_stride;   // [num_new, columns]
-  const float* state; int64_t stride;           // [k_dim, columns] before the block; the log's updates have the same stride
-  float* updates;                               // [num_old + num_new, columns], the new ones are written
-  float* out; int64_t out_stride;               // [num_new, columns]
-  float* scratch;                               // delta_scratch_floats()
+  int64_t num_old, num_new;  // log entries before, tokens to process; together <= 64
+  const float* old_keys;     // [num_old, k_dim].  num_new > 1: keys follow them directly
+  const float* keys;         // [num_new, k_dim] normalised
+  const float* queries;      // [num_new, k_dim] normalised and scaled
+  const float* old_decays;   // [num_old] Γ
+  const float* decays;       // [num_new] Γ
+  const float* betas;        // [num_new]
+  const float* values;
+  int64_t values_stride;  // [num_new, columns]
+  const float* state;
+  int64_t stride;  // [k_dim, columns] before the block; the log's updates have the same stride
+  float* updates;  // [num_old + num_new, columns], the new ones are written
+  float* out;
+  int64_t out_stride;  // [num_new, columns]
+  float* scratch;      // delta_scratch_floats()
 };
 
 constexpr int64_t delta_scratch_floats(int64_t columns) { return kMaxDeltaBlock * (2 * kMaxDeltaBlock + 2 * columns); }
@@ -36,13 +39,13 @@ constexpr int64_t delta_scratch_floats(int64_t columns) { return kMaxDeltaBlock 
 // state_out = exp(Γ_last) state_in + Σ_j exp(Γ_last - Γ_j) k_j ⊗ u_j over the `count` entries of a log.  state_out may be state_in.
 struct DeltaFold {
   int64_t k_dim, columns, count;
-  const float* keys;                            // [count, k_dim]
-  const float* decays;                          // [count] Γ
-  const float* updates;                         // [count, columns], rows `stride` apart
+  const float* keys;     // [count, k_dim]
+  const float* decays;   // [count] Γ
+  const float* updates;  // [count, columns], rows `stride` apart
   const float* state_in;
-  float* state_out;                             // [k_dim, columns], rows `stride` apart
+  float* state_out;  // [k_dim, columns], rows `stride` apart
   int64_t stride;
-  float* scratch;                               // delta_scratch_floats()
+  float* scratch;  // delta_scratch_floats()
 };
 
 struct DeltaKernels {

@@ -14,10 +14,10 @@ struct Product {
   int64_t a_row, a_depth;
   const float* b;
   int64_t b_row;
-  const float* in;        // null: 0
+  const float* in;  // null: 0
   int64_t in_row;
-  const float* scale;     // null: 1
-  int64_t scale_row;      // 0: the same for all rows
+  const float* scale;  // null: 1
+  int64_t scale_row;   // 0: the same for all rows
   float* out;
   int64_t out_row;
 };
@@ -104,11 +104,11 @@ inline void dots(const float* const (&x)[kRows], const float* const (&y)[4], int
 
 inline int64_t at_most(int64_t x, int64_t limit) { return x < limit ? x : limit; }
 
-// k_k[t, j] = -exp(Γ_i - Γ_j)(k_i·k_j) for j < i and q_k[t, j] = exp(Γ_i - Γ_j)(q_i·k_j) for j <= i, i = num_old + t; rows of kMaxDeltaBlock.
-// decays: of old and new entries. What lies right of that in the rows is not meaningful.
+// k_k[t, j] = -exp(Γ_i - Γ_j)(k_i·k_j) for j < i and q_k[t, j] = exp(Γ_i - Γ_j)(q_i·k_j) for j <= i, i = num_old + t; rows of
+// kMaxDeltaBlock. decays: of old and new entries. What lies right of that in the rows is not meaningful.
 void weights_of(const DeltaBlock& b, const float* decays, float* k_k, float* q_k) {
   const int64_t count = b.num_old + b.num_new;
-  const auto key = [&](int64_t j) {   // beyond the last one: any that may be read
+  const auto key = [&](int64_t j) {  // beyond the last one: any that may be read
     j = at_most(j, count - 1);
     return j < b.num_old ? b.old_keys + j * b.k_dim : b.keys + (j - b.num_old) * b.k_dim;
   };
@@ -187,8 +187,8 @@ void token(const DeltaBlock& b, const float* k_k, const float* q_k, float decay)
 
 // The triangle inside a group of rows [first, first + kRows): k_k and q_k point at its first row and first column.
 template <int kRows, class M>
-inline void triangle_columns(const float* k_k, const float* q_k, const float* betas, float* u, int64_t u_row, const float* o, int64_t o_row, float* out,
-                             int64_t out_row, M mask) {
+inline void triangle_columns(const float* k_k, const float* q_k, const float* betas, float* u, int64_t u_row, const float* o, int64_t o_row,
+                             float* out, int64_t out_row, M mask) {
   Vec x[kRows];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) x[r] = load(u + r * u_row, mask);
@@ -212,15 +212,15 @@ template <int kRows>
 void triangle(const DeltaBlock& b, int64_t t, const float* k_k, const float* q_k, const float* o) {
   const int64_t i = b.num_old + t, corner = t * kMaxDeltaBlock + i;
   for_lanes(b.columns, [&](int64_t column, auto mask) {
-    triangle_columns<kRows>(k_k + corner, q_k + corner, b.betas + t, b.updates + i * b.stride + column, b.stride, o + t * b.columns + column, b.columns,
-                            b.out + t * b.out_stride + column, b.out_stride, mask);
+    triangle_columns<kRows>(k_k + corner, q_k + corner, b.betas + t, b.updates + i * b.stride + column, b.stride,
+                            o + t * b.columns + column, b.columns, b.out + t * b.out_stride + column, b.out_stride, mask);
   });
 }
 
 void block(const DeltaBlock& b) {
   float* const k_k = b.scratch;
   float* const q_k = k_k + kMaxDeltaBlock * kMaxDeltaBlock;
-  float* const o = q_k + kMaxDeltaBlock * kMaxDeltaBlock;   // [num_new, columns]
+  float* const o = q_k + kMaxDeltaBlock * kMaxDeltaBlock;  // [num_new, columns]
   float decays[kMaxDeltaBlock], from_start[kMaxDeltaBlock];
   __builtin_memcpy(decays, b.old_decays, static_cast<unsigned long>(b.num_old) * sizeof(float));
   __builtin_memcpy(decays + b.num_old, b.decays, static_cast<unsigned long>(b.num_new) * sizeof(float));

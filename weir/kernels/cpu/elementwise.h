@@ -6,7 +6,7 @@
 
 namespace weir::cpu {
 
-enum class Isa : uint8_t;   // isa.h, not included: files built for one instruction set see no library header
+enum class Isa : uint8_t;  // isa.h, not included: files built for one instruction set see no library header
 
 struct ElementwiseKernels {
   // y = x / sqrt(mean(x²) + eps) · w.  y may be x.

@@ -9,7 +9,7 @@
 namespace weir::cpu {
 namespace {
 
-struct All {};   // the mask of a full vector
+struct All {};  // the mask of a full vector
 
 #ifdef __AVX512F__
 
@@ -30,9 +30,9 @@ inline Vec sub(Vec a, Vec b) { return _mm512_sub_ps(a, b); }
 inline Vec mul(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
 inline Vec div(Vec a, Vec b) { return _mm512_div_ps(a, b); }
 inline Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
-inline Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }     // a b + c
-inline Vec fnma(Vec a, Vec b, Vec c) { return _mm512_fnmadd_ps(a, b, c); }   // c - a b
-inline Vec fms(Vec a, Vec b, Vec c) { return _mm512_fmsub_ps(a, b, c); }     // a b - c
+inline Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }    // a b + c
+inline Vec fnma(Vec a, Vec b, Vec c) { return _mm512_fnmadd_ps(a, b, c); }  // c - a b
+inline Vec fms(Vec a, Vec b, Vec c) { return _mm512_fmsub_ps(a, b, c); }    // a b - c
 inline Vec abs(Vec a) { return _mm512_abs_ps(a); }
 inline __m256 halves_added(Vec v) { return _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)); }
 inline __m256 halves_max(Vec v) { return _mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)); }
@@ -78,9 +78,9 @@ inline __m128 quarters_added(Vec v) {
 // The sums of the lanes of four vectors. Each is added up by the tree of sum_of().
 inline __m128 sums_of(Vec a, Vec b, Vec c, Vec d) {
   const __m128 p = quarters_added(a), q = quarters_added(b), r = quarters_added(c), s = quarters_added(d);
-  const __m128 pq_low = _mm_unpacklo_ps(p, q), pq_high = _mm_unpackhi_ps(p, q);   // p0 q0 p1 q1, p2 q2 p3 q3
+  const __m128 pq_low = _mm_unpacklo_ps(p, q), pq_high = _mm_unpackhi_ps(p, q);  // p0 q0 p1 q1, p2 q2 p3 q3
   const __m128 rs_low = _mm_unpacklo_ps(r, s), rs_high = _mm_unpackhi_ps(r, s);
-  const __m128 pq = _mm_add_ps(pq_low, pq_high), rs = _mm_add_ps(rs_low, rs_high);   // p0+p2 q0+q2 p1+p3 q1+q3
+  const __m128 pq = _mm_add_ps(pq_low, pq_high), rs = _mm_add_ps(rs_low, rs_high);  // p0+p2 q0+q2 p1+p3 q1+q3
   return _mm_add_ps(_mm_movelh_ps(pq, rs), _mm_movehl_ps(rs, pq));
 }
 

@@ -60,7 +60,7 @@ void conv_silu(const float* const* taps, const float* w, int64_t w_stride, float
 void delta_gates(const float* b, const float* a, const float* a_log, const float* dt_bias, float* g, float* beta, int64_t n) {
   for (int64_t i = 0; i < n; ++i) {
     const float x = a[i] + dt_bias[i];
-    const float softplus = (x > 0.0f ? x : 0.0f) + std::log1p(std::exp(-std::fabs(x)));   // no overflow for large x
+    const float softplus = (x > 0.0f ? x : 0.0f) + std::log1p(std::exp(-std::fabs(x)));  // no overflow for large x
     g[i] = -std::exp(a_log[i]) * softplus;
     beta[i] = sigmoid(b[i]);
   }
@@ -72,6 +72,7 @@ void widen_bf16(const uint16_t* x, float* y, int64_t n) {
 
 }  // namespace
 
-const ElementwiseKernels kElementwise = {rms_norm, norm_rope, rms_norm_gated, l2_normalise, gate, silu_mul, conv_silu, delta_gates, widen_bf16};
+const ElementwiseKernels kElementwise = {rms_norm, norm_rope, rms_norm_gated, l2_normalise, gate,
+                                         silu_mul, conv_silu, delta_gates,    widen_bf16};
 
 }  // namespace weir::cpu::scalar

@@ -103,7 +103,7 @@ inline void widen(const uint16_t* x, float* y) {
 void widen_bf16(const uint16_t* x, float* y, int64_t n) {
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) widen(x + i, y + i);
-  for (; i < n; ++i) {   // exact either way
+  for (; i < n; ++i) {  // exact either way
     const uint32_t bits = static_cast<uint32_t>(x[i]) << 16;
     __builtin_memcpy(y + i, &bits, sizeof bits);
   }

@@ -55,6 +55,6 @@ struct LinearKernels {
 extern const LinearKernels kLinearScalar, kLinearAvx2, kLinearAvx512;
 
 const LinearKernels& linear_kernels(Isa isa);
-const LinearKernels& linear_kernels();   // of active_isa()
+const LinearKernels& linear_kernels();  // of active_isa()
 
 }  // namespace weir::cpu

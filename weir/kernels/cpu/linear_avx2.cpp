@@ -35,7 +35,8 @@ struct F32 {
 
 // `rows` rows of a panel of `panel_rows`, against `tiles` tiles. The sums go to out[r][32].
 template <class Type, int rows, int tiles>
-void multiply_rows(const uint32_t* panel, int panel_rows, const uint32_t* tile0, const uint32_t* tile1, int64_t steps, float* out, const Ahead& ahead) {
+void multiply_rows(const uint32_t* panel, int panel_rows, const uint32_t* tile0, const uint32_t* tile1, int64_t steps, float* out,
+                   const Ahead& ahead) {
   __m256 sums[rows][2 * tiles];
 #pragma GCC unroll 4
   for (int r = 0; r < rows; ++r)

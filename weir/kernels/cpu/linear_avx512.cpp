@@ -10,7 +10,9 @@ namespace {
 __mmask16 first(int64_t count) { return static_cast<__mmask16>(count >= 16 ? 0xffff : (1 << count) - 1); }
 
 struct Bf16 {
-  static __m512 dot(__m512 sum, __m512i a, __m512i b) { return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b)); }
+  static __m512 dot(__m512 sum, __m512i a, __m512i b) {
+    return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+  }
 };
 
 struct F32 {
@@ -19,8 +21,8 @@ struct F32 {
 
 // Accumulators of 12 rows x 32 columns fill 24 of the 32 registers; the loops over r are unrolled completely, so they stay there.
 template <class Type, int rows>
-void multiply_rows(const uint32_t* panel, const uint32_t* tile0, const uint32_t* tile1, int64_t steps, float* y, int64_t y_stride, int columns,
-                   bool add, const Ahead& ahead) {
+void multiply_rows(const uint32_t* panel, const uint32_t* tile0, const uint32_t* tile1, int64_t steps, float* y, int64_t y_stride,
+                   int columns, bool add, const Ahead& ahead) {
   __m512 left[rows], right[rows];
 #pragma GCC unroll 12
   for (int r = 0; r < rows; ++r) left[r] = right[r] = _mm512_setzero_ps();
@@ -167,8 +169,8 @@ __m512 silu_mul(const float* gate, const float* up, __mmask16 mask) {
 void silu_mul_panel_bf16(const float* gate, const float* up, int64_t stride, int rows, int columns, uint32_t* panel) {
   const __mmask16 mask = first(columns);
   for (int r = 0; r < rows; ++r) {
-    const __m512i value = reinterpret_cast<__m512i>(
-        _mm512_cvtne2ps_pbh(_mm512_setzero_ps(), silu_mul(gate + r * stride, up + r * stride, mask)));
+    const __m512i value =
+        reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(_mm512_setzero_ps(), silu_mul(gate + r * stride, up + r * stride, mask)));
     store_steps(value, (columns + 1) / 2, rows, panel + r);
   }
 }
