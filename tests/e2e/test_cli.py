@@ -43,7 +43,7 @@ def test_version_is_one_line():
 
 def test_help_lists_the_commands_and_each_command_its_flags():
     overview = weir("--help").stdout
-    for command in ("serve", "chat", "generate", "inspect"):
+    for command in ("serve", "chat", "generate", "inspect", "bench"):
         assert command in overview
         help_text = weir(command, "--help").stdout
         assert help_text.startswith(f"usage: weir {command}")

@@ -158,7 +158,7 @@ TEST_P(AttentionKernel, MatchesScalarForAnyLimits) {
   constexpr int64_t kPages = weir::cpu::kSegmentTokens / weir::cpu::kPageTokens;
   const int64_t page = 2 * weir::cpu::kPageTokens * dim;
   std::vector<int32_t> pages, limits;
-  for (int32_t i = 0; i < kPages; ++i) pages.push_back((i * 5 + 3) % kPages);
+  for (int64_t i = 0; i < kPages; ++i) pages.push_back(static_cast<int32_t>((i * 5 + 3) % kPages));
   for (int64_t m = 0; m < queries; ++m) limits.push_back(static_cast<int32_t>(m % 3 == 0 ? 256 - m : m % 3 == 1 ? m : 100 + m));
   const std::vector<float> q = values(queries * dim, 1), pool = values(kPages * page, 2);
   std::vector<uint16_t> q16(q.size()), pool16(pool.size());

@@ -13,7 +13,9 @@ struct Parts {
   bool operator==(const Parts&) const = default;
 };
 
-void PrintTo(const Parts& p, std::ostream* out) { *out << "{reasoning: \"" << p.reasoning << "\", content: \"" << p.content << "\"}"; }
+std::ostream& operator<<(std::ostream& out, const Parts& p) {
+  return out << "{reasoning: \"" << p.reasoning << "\", content: \"" << p.content << "\"}";
+}
 
 Parts split(const std::vector<std::string>& chunks, bool thinking) {
   ReasoningParser parser(thinking);

@@ -13,11 +13,13 @@ const CommandSpec& serve_command();
 const CommandSpec& chat_command();
 const CommandSpec& generate_command();
 const CommandSpec& inspect_command();
+const CommandSpec& bench_command();
 
 int run_serve(std::span<const std::string> args);
 int run_chat(std::span<const std::string> args);
 int run_generate(std::span<const std::string> args);
 int run_inspect(std::span<const std::string> args);
+int run_bench(std::span<const std::string> args);
 
 // Parses; prints --help to stdout when it was asked for, and then returns nullopt.
 std::optional<Flags> parse_or_help(const CommandSpec& command, std::span<const std::string> args);

@@ -77,7 +77,7 @@ std::string allowed_text(const FlagSpec& flag) {
     case FlagType::kBool: return "true or false";
     case FlagType::kInt: what = "an integer" + range_text(flag); break;
     case FlagType::kCount: what = "an integer" + range_text(flag) + " (32768, 32k = 32,000 and 32K = 32,768 are understood)"; break;
-    case FlagType::kNumber: return "a number" + range_text(flag);
+    case FlagType::kNumber: what = "a number" + range_text(flag); break;
     case FlagType::kJson: return "a JSON object";
     case FlagType::kText:
     case FlagType::kTexts: return flag.choices.empty() ? "text" : "one of: " + join(flag.choices, ", ");
@@ -99,6 +99,7 @@ void check_value(const FlagSpec& flag, const std::string& text, const std::strin
       break;
     }
     case FlagType::kNumber: {
+      if (is_word(flag, text)) return;
       const auto value = parse_number(text);
       good = value.has_value();
       size = value.value_or(0);

@@ -39,7 +39,7 @@ struct FlagSpec {
   std::string fallback = {};                 // value when not given, in the spelling of the command line; empty: none
   std::string value_name = {};               // in --help; empty: from the type
   std::vector<std::string> aliases = {};     // other long names, or short ones with their dash: "-tp"
-  std::vector<std::string> choices = {};     // kText: the values allowed; kInt and kCount: words allowed beside numbers ("auto")
+  std::vector<std::string> choices = {};     // kText: the values allowed; numbers: words allowed beside them ("auto", "inf")
   std::optional<double> min = {}, max = {};  // numbers: allowed range, both ends included
 };
 
@@ -58,11 +58,11 @@ class Flags {
   static Flags parse(const CommandSpec& command, std::span<const std::string> args);
 
   bool given(std::string_view name) const;
-  // The value given, or the table's fallback; nullopt when there is neither (for words like "auto", see word()).
+  // The value given, or the table's fallback; nullopt when there is neither, or a word ("auto") in place of a number.
   std::optional<bool> find_boolean(std::string_view name) const;
   std::optional<int64_t> find_integer(std::string_view name) const;  // kInt, kCount
   std::optional<double> find_number(std::string_view name) const;
-  std::optional<std::string> find_text(std::string_view name) const;  // kText; the word of a kInt or kCount given as one
+  std::optional<std::string> find_text(std::string_view name) const;  // kText; the word given instead of a number
   std::optional<Json> find_json(std::string_view name) const;
   std::vector<std::string> texts(std::string_view name) const;  // empty when not given
   // The same for flags that have a fallback.

@@ -21,7 +21,8 @@ struct Command {
   int (*run)(std::span<const std::string>);
 };
 constexpr std::array kCommands = {Command{serve_command, run_serve}, Command{chat_command, run_chat},
-                                  Command{generate_command, run_generate}, Command{inspect_command, run_inspect}};
+                                  Command{generate_command, run_generate}, Command{inspect_command, run_inspect},
+                                  Command{bench_command, run_bench}};
 
 void print_help() {
   std::printf("weir %s: serves Qwen3.5 models on the CPU through the OpenAI API\n\nusage: weir COMMAND [arguments] [flags]\n\n", kVersion);

@@ -130,11 +130,8 @@ void Loader::experts(const std::string& prefix, int64_t count, int64_t hidden, i
       taken.push_back(s.down.front());
     }
   }
-  const size_t first = out.gate_up.size();
-  for (int64_t e = 0; e < count; ++e) {
-    out.gate_up.emplace_back(2 * intermediate, hidden, compute_);
-    out.down.emplace_back(hidden, intermediate, compute_);
-  }
+  out.gate_up = ops::PackedMatrix::many(count, 2 * intermediate, hidden, compute_);
+  out.down = ops::PackedMatrix::many(count, hidden, intermediate, compute_);
   pool_.parallel_items(count, [&](int64_t e, int) {
     const auto pack = [](const std::vector<Tensor>& stack, ops::PackedMatrix& matrix) {
       int64_t row = 0;
@@ -144,8 +141,8 @@ void Loader::experts(const std::string& prefix, int64_t count, int64_t hidden, i
       }
     };
     const Source& s = sources[static_cast<size_t>(e)];
-    pack(s.gate_up, out.gate_up[first + static_cast<size_t>(e)]);
-    pack(s.down, out.down[first + static_cast<size_t>(e)]);
+    pack(s.gate_up, out.gate_up[static_cast<size_t>(e)]);
+    pack(s.down, out.down[static_cast<size_t>(e)]);
   });
   for (const Tensor& t : taken) done(t);
 }

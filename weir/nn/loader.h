@@ -34,7 +34,7 @@ class Loader {
   ops::PackedMatrix matrix(const Tensor& table);
 
   // The experts below `prefix` ("….mlp.experts.") in any of the three layouts: fused [E, 2I, H] + [E, H, I]; per expert gate_proj, up_proj,
-  // down_proj; per expert gate_up_proj, down_proj. Chosen by the names that are there.
+  // down_proj; per expert gate_up_proj, down_proj. Chosen by the names that are there. Replaces what `out` held.
   void experts(const std::string& prefix, int64_t count, int64_t hidden, int64_t intermediate, ops::ExpertWeights& out);
 
   WeightReader& reader() { return reader_; }

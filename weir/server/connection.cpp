@@ -139,7 +139,7 @@ asio::awaitable<bool> Connection::read_request(Parser& parser) {
     head_.method = std::string(request.method_string());
     head_.target = std::string(request.target());
     head_.version = request.version();
-    head_.keep_alive = request.keep_alive() && request.version() == 11 && !shared_.draining;
+    head_.keep_alive = request.keep_alive() && request.version() == 11;
     head_.origin = std::string(request[http::field::origin]);
     head_.wanted_headers = std::string(request[http::field::access_control_request_headers]);
     head_.request_id = request_id_from(std::string_view(request["X-Request-Id"]));
@@ -211,7 +211,8 @@ asio::awaitable<void> Connection::refuse(HttpReply reply) {
   disarm();
 }
 
-std::string Connection::head_text(int status, const std::vector<std::pair<std::string, std::string>>& headers) const {
+std::string Connection::head_text(int status, const std::vector<std::pair<std::string, std::string>>& headers) {
+  head_.keep_alive &= !shared_.draining;
   std::string out = concat("HTTP/1.1 ", status, " ", std::string_view(http::obsolete_reason(static_cast<http::status>(status))), "\r\n");
   const auto add = [&](std::string_view name, std::string_view value) { out += concat(name, ": ", value, "\r\n"); };
   add("Server", "weir");
@@ -295,6 +296,7 @@ asio::awaitable<void> Connection::stop_watching() {
 }
 
 asio::awaitable<void> Connection::generate(Service::Job job) {
+  const Counted counted(shared_.service.num_live());
   std::optional<LiveGeneration> live;
   std::optional<HttpReply> refusal;
   try {
@@ -308,7 +310,6 @@ asio::awaitable<void> Connection::generate(Service::Job job) {
     co_await answer(std::move(*refusal));
     co_return;
   }
-  const Counted counted(shared_.service.num_live());
   live_ = &*live;
   watching_ = true, stop_watching_ = false;
   asio::co_spawn(socket_.get_executor(), [self = shared_from_this()] { return self->watch(); }, asio::detached);
@@ -345,7 +346,8 @@ asio::awaitable<void> Connection::stream(LiveGeneration& live) {
   std::vector<std::pair<std::string, std::string>> headers = {
       {"Content-Type", "text/event-stream; charset=utf-8"}, {"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}};
   if (chunked) headers.emplace_back("Transfer-Encoding", "chunked");
-  co_await write(head_text(200, headers));
+  const std::string head = head_text(200, headers);
+  co_await write(head);
   while (!gone_) {
     // While a write is under way, outputs gather here: a slow reader gets fewer, larger chunks.
     live.collect();

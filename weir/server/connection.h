@@ -73,7 +73,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void arm(std::chrono::milliseconds timeout);  // cancels what the socket waits for when the time is over
   void disarm();
   void wake();
-  std::string head_text(int status, const std::vector<std::pair<std::string, std::string>>& headers) const;
+  std::string head_text(int status, const std::vector<std::pair<std::string, std::string>>& headers);
   void log_access(int status) const;
 
   ConnectionShared& shared_;

@@ -13,10 +13,10 @@
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
 #include <cerrno>
-#include <charconv>
 #include <optional>
 
 #include "weir/base/error.h"
+#include "weir/server/http_url.h"
 
 namespace weir {
 namespace {
@@ -50,42 +50,11 @@ class File {
   int fd_;
 };
 
-struct Address {
-  std::string host, port, base;  // base: path prefix without a slash at its end
-};
-
-Address parse_url(std::string_view url) {
-  std::string_view rest = url;
-  if (rest.starts_with("https://")) fail(ErrorCode::kInvalidArgument, "https is not built: ", url, " (use http://)");
-  if (rest.starts_with("http://")) rest.remove_prefix(7);
-  Address out;
-  const size_t slash = std::min(rest.find('/'), rest.size());
-  out.base = std::string(rest.substr(slash));
-  while (out.base.ends_with('/')) out.base.pop_back();
-  std::string_view authority = rest.substr(0, slash);
-  const size_t bracket = authority.starts_with('[') ? authority.find(']') : std::string_view::npos;
-  const size_t colon = authority.find(':', bracket == std::string_view::npos ? 0 : bracket);
-  out.port = "80";
-  if (colon != std::string_view::npos) {
-    const std::string_view text = authority.substr(colon + 1);
-    uint16_t port = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
-    if (error != std::errc() || end != text.data() + text.size() || port == 0)
-      fail(ErrorCode::kInvalidArgument, "url ", url, ": the port must be in [1, 65535], got \"", text, "\"");
-    out.port = std::to_string(port);
-    authority = authority.substr(0, colon);
-  }
-  if (bracket != std::string_view::npos) authority = authority.substr(1, bracket - 1);
-  out.host = std::string(authority);
-  if (out.host.empty()) fail(ErrorCode::kInvalidArgument, "url ", url, ": no host; write http://HOST:PORT");
-  return out;
-}
-
 }  // namespace
 
 struct HttpClient::Impl {
   Impl(std::string_view url, std::string key, HttpTimeouts given)
-      : address(parse_url(url)), api_key(std::move(key)), timeouts(given), cancelled(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+      : address(parse_http_url(url)), api_key(std::move(key)), timeouts(given), cancelled(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
     if (!cancelled.open()) fail(ErrorCode::kInternal, "eventfd: ", std::generic_category().message(errno));
   }
 
@@ -142,7 +111,7 @@ struct HttpClient::Impl {
   void send(const http::request<http::string_body>& request, http::response_parser<http::buffer_body>& parser);
   bool read_body(http::response_parser<http::buffer_body>& parser, HttpResponse& response, const OnLine* on_line);
 
-  Address address;
+  HttpUrl address;
   std::string api_key;
   HttpTimeouts timeouts;
   File cancelled;  // readable after cancel()
@@ -264,8 +233,7 @@ bool HttpClient::Impl::read_body(http::response_parser<http::buffer_body>& parse
 
 HttpResponse HttpClient::Impl::call(http::verb verb, std::string_view path, std::string_view body, const OnLine* on_line) {
   http::request<http::string_body> request(verb, concat(address.base, path), 11);
-  const bool v6 = address.host.find(':') != std::string::npos;
-  request.set(http::field::host, concat(v6 ? "[" : "", address.host, v6 ? "]:" : ":", address.port));
+  request.set(http::field::host, address.authority());
   request.set(http::field::user_agent, "weir");
   if (!api_key.empty()) request.set(http::field::authorization, concat("Bearer ", api_key));
   if (verb == http::verb::post) {

@@ -43,8 +43,7 @@ struct HttpServer::Impl {
         service(options.api, options.api_keys),
         shared{options, service},
         control(asio::make_strand(io)),
-        drain_timer(control),
-        stats_timer(control) {
+        drain_timer(control) {
     options.limits.max_connections = allow_connections(options.limits.max_connections);
     listen();
   }
@@ -53,7 +52,6 @@ struct HttpServer::Impl {
   void start();
   asio::awaitable<void> accept(tcp::acceptor& acceptor);
   asio::awaitable<void> refuse(tcp::socket socket, bool linger);
-  asio::awaitable<void> log_stats();
   void start_connection(tcp::socket socket);
   void end_connection(Connection* connection);
   template <class Call>
@@ -67,10 +65,10 @@ struct HttpServer::Impl {
   Service service;
   ConnectionShared shared;
   asio::io_context io;
-  asio::strand<asio::io_context::executor_type> control;  // acceptors, timers and shutdown
+  asio::strand<asio::io_context::executor_type> control;  // acceptors, refusals and shutdown
   std::optional<asio::executor_work_guard<asio::io_context::executor_type>> work{io.get_executor()};
   std::vector<tcp::acceptor> acceptors;
-  asio::steady_timer drain_timer, stats_timer;
+  asio::steady_timer drain_timer;
   uint16_t port = 0;
   int lingering_refusals = 0;  // control
   bool draining = false;       // control
@@ -110,7 +108,6 @@ void HttpServer::Impl::listen() {
 
 void HttpServer::Impl::start() {
   for (tcp::acceptor& acceptor : acceptors) asio::co_spawn(control, accept(acceptor), asio::detached);
-  if (options.stats_interval.count() > 0) asio::co_spawn(control, log_stats(), asio::detached);
   for (int i = 0; i < std::max(options.threads, 1); ++i) threads.emplace_back([this] { io.run(); });
   started = true;
 }
@@ -209,7 +206,6 @@ void HttpServer::Impl::begin_shutdown(std::chrono::milliseconds timeout) {
     service.set_draining();
     ErrorCodeOf ignored;
     for (tcp::acceptor& acceptor : acceptors) acceptor.close(ignored);
-    stats_timer.cancel();
     for_each_connection([](Connection& connection) { connection.drain(); });
   }
   drain_timer.expires_after(timeout);
@@ -220,6 +216,7 @@ void HttpServer::Impl::begin_shutdown(std::chrono::milliseconds timeout) {
 }
 
 void HttpServer::Impl::abort_rest() {
+  if (!work) return;  // the timer fired just as the last connection ended
   for_each_connection([](Connection& connection) { connection.abort(); });
   drain_timer.expires_after(kAbortTime);
   drain_timer.async_wait([this](const ErrorCodeOf& error) {
@@ -234,15 +231,6 @@ void HttpServer::Impl::finish_when_empty() {
   }
   drain_timer.cancel();
   work.reset();  // the threads end when the last refusals are through
-}
-
-asio::awaitable<void> HttpServer::Impl::log_stats() {
-  while (!draining) {
-    stats_timer.expires_after(options.stats_interval);
-    auto [error] = co_await stats_timer.async_wait(kAwait);
-    if (error || draining) break;
-    if (const auto line = service.stats_line()) log_info(*line);
-  }
 }
 
 HttpServer::HttpServer(ServerOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}

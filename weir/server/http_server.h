@@ -34,7 +34,6 @@ struct ServerOptions {
   std::vector<std::string> allowed_origins = {"*"};    // CORS
   bool access_log = true;                              // false: --disable-uvicorn-access-log
   std::chrono::milliseconds shutdown_timeout{30'000};  // --shutdown-timeout: requests in flight get this long
-  std::chrono::milliseconds stats_interval{10'000};    // throughput log line while there is work; 0: never
   ServerLimits limits;
   ApiOptions api;
 };

@@ -21,7 +21,6 @@ struct LiveGeneration::Arrivals {
     const auto now = std::chrono::steady_clock::now();
     const std::lock_guard lock(mu);
     timers[choice].output(now, output.tokens.size());
-    if (output.finish) timers[choice].finish(now, output.finish->reason);
     if (!wake) return;
     auto& waiting = outputs[choice];
     if (!waiting) {
@@ -87,10 +86,13 @@ void LiveGeneration::collect() {
     arrivals_->woken = false;
   }
   for (int32_t choice = 0; choice < generation_->num_choices(); ++choice) {
-    if (!news[choice] || !generation_->push(choice, std::move(*news[choice]))) continue;
-    engine_.abort(id_of(choice));
+    if (!news[choice] || generation_->choice(choice).finished()) continue;
+    if (generation_->push(choice, std::move(*news[choice]))) engine_.abort(id_of(choice));
+    // The end that counts is the client's: a stop string may come before the end that the engine knows of.
+    const auto& end = generation_->choice(choice).end();
+    if (!end) continue;
     const std::lock_guard lock(arrivals_->mu);
-    arrivals_->timers[choice].finish(std::chrono::steady_clock::now(), FinishReason::kStop);
+    arrivals_->timers[choice].finish(std::chrono::steady_clock::now(), end->reason);
   }
 }
 

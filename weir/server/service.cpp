@@ -1,7 +1,9 @@
 #include "weir/server/service.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
+#include <optional>
 #include <random>
 
 #include "weir/api/endpoints.h"
@@ -48,12 +50,6 @@ std::string decode_percent(std::string_view text) {
     }
   }
   return out;
-}
-
-std::string fixed(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1f", value);
-  return text;
 }
 
 constexpr std::string_view kOneModel = "/v1/models/";
@@ -210,29 +206,6 @@ Service::Answer Service::metrics(const HttpRequest&) {
 
 Service::Answer Service::page(const HttpRequest&) {
   return HttpReply{200, "text/html; charset=utf-8", std::string(web_page()), {{"Cache-Control", "no-cache"}}};
-}
-
-std::optional<std::string> Service::stats_line() {
-  const auto loaded = this->loaded();
-  if (!loaded) return std::nullopt;
-  const EngineStatus now = loaded->engine->status();
-  const auto time = std::chrono::steady_clock::now();
-  const double elapsed = std::chrono::duration<double>(time - last_stats_time_).count();
-  const auto per_second = [&](int64_t after, int64_t before) { return fixed(static_cast<double>(after - before) / elapsed); };
-  const bool quiet = now.steps == last_stats_.steps && now.num_running == 0 && now.num_waiting == 0;
-  std::string line;
-  if (!quiet) {
-    line = concat("Engine 000: Avg prompt throughput: ", per_second(now.prompt_tokens, last_stats_.prompt_tokens),
-                  " tokens/s, Avg generation throughput: ", per_second(now.generation_tokens, last_stats_.generation_tokens),
-                  " tokens/s, Running: ", now.num_running, " reqs, Waiting: ", now.num_waiting,
-                  " reqs, KV cache usage: ", fixed(now.pages_total > 0 ? 100.0 * now.pages_used / now.pages_total : 0), "%");
-    if (const int64_t queries = now.prefix_queries - last_stats_.prefix_queries; queries > 0)
-      line += concat(", Prefix cache hit rate: ",
-                     fixed(100.0 * static_cast<double>(now.prefix_hits - last_stats_.prefix_hits) / static_cast<double>(queries)), "%");
-  }
-  last_stats_ = now;
-  last_stats_time_ = time;
-  return quiet ? std::nullopt : std::optional(std::move(line));
 }
 
 }  // namespace weir

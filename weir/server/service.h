@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -63,8 +62,6 @@ class Service {
   std::variant<HttpReply, Job> handle(const HttpRequest& request);
 
   std::atomic<int32_t>& num_live() { return num_live_; }  // generations in flight, kept by the server, told by /load
-  // Throughput since the last call, as vLLM logs it; nullopt when nothing happened. One caller.
-  std::optional<std::string> stats_line();
 
  private:
   using Answer = std::variant<HttpReply, Job>;
@@ -100,8 +97,6 @@ class Service {
   std::atomic<uint64_t> next_id_{1};
   mutable std::mutex mu_;
   std::shared_ptr<const Loaded> loaded_;  // guarded by mu_
-  EngineStatus last_stats_;               // of stats_line()
-  std::chrono::steady_clock::time_point last_stats_time_ = std::chrono::steady_clock::now();
 };
 
 }  // namespace weir

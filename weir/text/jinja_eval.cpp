@@ -442,8 +442,11 @@ Value Interpreter::binary(Op op, const Value& a, const Value& b) {
     if (sequence.is_string()) {
       const std::string& part = sequence.text();
       if (!part.empty() && n > static_cast<Int>(kMaxOutputBytes / part.size())) fault("a string above ", kMaxOutputBytes >> 20, " MiB");
+      const size_t size = part.empty() ? 0 : static_cast<size_t>(n) * part.size();
       std::string out;
-      for (Int i = 0; i < (part.empty() ? 0 : n); ++i) out += part;
+      out.reserve(size);
+      if (size > 0) out += part;
+      while (out.size() < size) out.append(out, 0, size - out.size());  // doubles
       return text(std::move(out), sequence.str().markup);
     }
     if (sequence.is_sequence()) {

@@ -166,7 +166,7 @@ Value tojson(Interpreter& in, const Value& input, Args& args) {
 Value int_filter(Interpreter& in, const Value& input, Args& args) {
   const Params p("int", args, {"default", "base"}, 0);
   (void)in;
-  const Value otherwise = p.given(0) ? p.at(0) : Value::integer(0);
+  Value otherwise = p.given(0) ? p.at(0) : Value::integer(0);
   if (!input.is_defined()) fault(input.why_undefined());
   if (input.is_integral()) return Value::integer(input.as_int());
   if (input.is(Kind::kFloat)) return std::isnan(input.as_double()) ? otherwise : Value::integer(int_of(input.as_double()));

@@ -8,6 +8,7 @@
 #include "weir/text/jinja_number.h"
 #include "weir/text/jinja_strings.h"
 #include "weir/text/jinja_unicode.h"
+#include "weir/text/unicode.h"
 
 namespace weir::jinja {
 namespace {
@@ -63,7 +64,7 @@ std::string format_int(Int value, const Spec& s) {
   if (s.type == 'c') {
     if (value < 0 || value > 0x10ffff || (value >= 0xd800 && value < 0xe000)) fault("%c arg not in range(0x110000)");
     std::string c;
-    append_char(c, static_cast<char32_t>(value));
+    unicode::append_utf8(c, static_cast<char32_t>(value));
     return pad(c, s.width, s.fill, s.align == '>' ? Side::kRight : s.align == '^' ? Side::kBoth : Side::kLeft);
   }
   const bool upper_case = s.type == 'X';
@@ -177,7 +178,8 @@ class Percent {
     const Value* value = nullptr;
     Spec s;
     s.align = '>';
-    if (++at_ < format_.size() && format_[at_] == '(') {
+    ++at_;
+    if (at_ < format_.size() && format_[at_] == '(') {
       const size_t close = format_.find(')', at_);
       if (close == format_.npos) fault("incomplete format key");
       value = &by_name(format_.substr(at_ + 1, close - at_ - 1));
@@ -271,7 +273,11 @@ Spec parse_spec(std::string_view text) {
     else if (is_align(0))
       s.align = text[0], at = 1;
   }
-  const auto flag = [&](char c) { return at < text.size() && text[at] == c && (++at, true); };
+  const auto flag = [&](char c) {
+    const bool present = at < text.size() && text[at] == c;
+    at += present ? 1 : 0;
+    return present;
+  };
   if (flag('+'))
     s.sign = '+';
   else if (flag(' '))

@@ -7,6 +7,7 @@
 #include "weir/text/jinja_builtins.h"
 #include "weir/text/jinja_eval.h"
 #include "weir/text/jinja_unicode.h"
+#include "weir/text/unicode.h"
 
 namespace weir::jinja {
 
@@ -331,7 +332,7 @@ Value slice_of_string(Interpreter& in, const Value& string, const SliceBounds& b
   std::u32string chars;
   for (size_t at = 0; at < text.size();) chars += next_char(text, at);
   std::string out;
-  for (int64_t i = 0; i < b.size; ++i) append_char(out, chars[static_cast<size_t>(b.start + i * b.step)]);
+  for (int64_t i = 0; i < b.size; ++i) unicode::append_utf8(out, chars[static_cast<size_t>(b.start + i * b.step)]);
   return in.text(std::move(out), markup);
 }
 

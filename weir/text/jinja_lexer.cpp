@@ -5,6 +5,7 @@
 
 #include "weir/text/jinja_number.h"
 #include "weir/text/jinja_unicode.h"
+#include "weir/text/unicode.h"
 
 namespace weir::jinja {
 namespace {
@@ -38,7 +39,8 @@ bool is_digit(char c) { return c >= '0' && c <= '9'; }
 class Lexer {
  public:
   Lexer(std::string_view source, std::string_view where) : where_(where), text_(normalize(source)) {
-    if (!valid_utf8(text_)) bad("the template is not valid UTF-8");
+    std::string repaired;
+    if (unicode::replace_invalid_utf8(text_, repaired).data() != text_.data()) bad("the template is not valid UTF-8");
   }
 
   std::vector<Token> run() {
@@ -295,7 +297,7 @@ class Lexer {
     if (digits.find_first_not_of("0123456789abcdefABCDEF") != digits.npos) bad("truncated escape in a string");
     const auto code = static_cast<uint64_t>(parse_int(digits, base).value_or(-1));
     if (code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) bad("a string escape names no Unicode character");
-    append_char(out, static_cast<char32_t>(code));
+    unicode::append_utf8(out, static_cast<char32_t>(code));
   }
 
   void op(std::string& open) {

@@ -144,17 +144,17 @@ std::string repr_of_double(double value) {
   const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value, std::chars_format::scientific).ptr;
   const std::string_view text(buffer.data(), static_cast<size_t>(end - buffer.data()));
   const size_t e = text.find('e');
-  const int exponent = std::atoi(std::string(text.substr(e + 1)).c_str());
+  const int64_t exponent = std::strtol(text.data() + e + 1, nullptr, 10);  // the buffer ends in zeros
   std::string out(value < 0 || std::signbit(value) ? "-" : ""), digits;
   for (const char c : text.substr(0, e)) {
     if (c >= '0' && c <= '9') digits += c;
   }
-  const int n = static_cast<int>(digits.size());
+  const auto n = static_cast<int64_t>(digits.size());
   if (exponent < -4 || exponent >= 16) {
     out += digits[0];
     if (n > 1) out.append(".").append(digits, 1);
     out.append(exponent < 0 ? "e-" : "e+");
-    const int magnitude = std::abs(exponent);
+    const int64_t magnitude = std::abs(exponent);
     return out.append(magnitude < 10 ? "0" : "").append(std::to_string(magnitude));
   }
   if (exponent < 0) return out.append("0.").append(static_cast<size_t>(-exponent - 1), '0').append(digits);

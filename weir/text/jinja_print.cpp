@@ -233,9 +233,7 @@ std::string repr_of_text(std::string_view text) {
       out += "\\r";
     else if (c == '\t')
       out += "\\t";
-    else if (c < 0x20 || c == 0x7f)
-      append_hex(out, "\\x", 2, c);
-    else if (c < 0x80 || (flags_of(c) & kPrintable) != 0)
+    else if ((flags_of(c) & kPrintable) != 0)
       out += text.substr(begin, at - begin);
     else if (c < 0x100)
       append_hex(out, "\\x", 2, c);

@@ -6,6 +6,7 @@
 
 #include "weir/text/jinja_unicode.h"
 #include "weir/text/jinja_value.h"
+#include "weir/text/unicode.h"
 
 namespace weir::jinja {
 
@@ -166,9 +167,9 @@ std::string pad(std::string_view text, int64_t width, char32_t fill, Side where_
   // str.center puts the odd space left when the width is odd.
   const int64_t left = where_text_goes == Side::kLeft ? 0 : where_text_goes == Side::kRight ? missing : missing / 2 + (missing & width & 1);
   std::string out;
-  for (int64_t i = 0; i < left; ++i) append_char(out, fill);
+  for (int64_t i = 0; i < left; ++i) unicode::append_utf8(out, fill);
   out += text;
-  for (int64_t i = left; i < missing; ++i) append_char(out, fill);
+  for (int64_t i = left; i < missing; ++i) unicode::append_utf8(out, fill);
   return out;
 }
 

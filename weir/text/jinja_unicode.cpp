@@ -2,27 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
+
+#include "weir/text/unicode.h"
 
 namespace weir::jinja {
 namespace {
-
-constexpr char32_t kReplacement = 0xfffd;
-
-// Length of the valid sequence that starts at text[at], 0 when there is none; its code point in c.
-size_t decode(std::string_view text, size_t at, char32_t& c) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char first = byte(at);
-  if (first < 0x80) return c = first, 1;
-  const size_t length = first >= 0xf0 && first < 0xf5 ? 4 : first >= 0xe0 && first < 0xf0 ? 3 : first >= 0xc2 && first < 0xe0 ? 2 : 0;
-  if (length == 0 || at + length > text.size()) return 0;
-  c = first & (0xffu >> (length + 1));
-  for (size_t i = 1; i < length; ++i) {
-    if ((byte(at + i) & 0xc0) != 0x80) return 0;
-    c = c << 6 | (byte(at + i) & 0x3f);
-  }
-  constexpr std::array<char32_t, 5> kLeast = {0, 0, 0x80, 0x800, 0x10000};
-  return c < kLeast[length] || (c >= 0xd800 && c < 0xe000) || c > 0x10ffff ? 0 : length;
-}
 
 uint32_t find_map(const tables::CaseMap* maps, size_t n, char32_t c) {
   const auto* end = maps + n;
@@ -37,20 +22,20 @@ const tables::CaseMaps* find_maps(const tables::CaseMaps* maps, size_t n, char32
 }
 
 void append_mapped(std::string& out, char32_t c, uint32_t one, const tables::CaseMaps* several) {
-  if (one != 0) return append_char(out, one);
-  if (several == nullptr) return append_char(out, c);
+  if (one != 0) return unicode::append_utf8(out, one);
+  if (several == nullptr) return unicode::append_utf8(out, c);
   for (const uint32_t to : several->to) {
-    if (to != 0) append_char(out, to);
+    if (to != 0) unicode::append_utf8(out, to);
   }
 }
 
 void append_upper(std::string& out, char32_t c) {
-  if (c < 0x80) return append_char(out, c >= 'a' && c <= 'z' ? c - 32 : c);
+  if (c < 0x80) return unicode::append_utf8(out, c >= 'a' && c <= 'z' ? c - 32 : c);
   append_mapped(out, c, find_map(tables::kUpper, tables::kNumUpper, c), find_maps(tables::kUpperSeveral, tables::kNumUpperSeveral, c));
 }
 
 void append_title(std::string& out, char32_t c) {
-  if (const uint32_t one = find_map(tables::kTitle, tables::kNumTitle, c)) return append_char(out, one);
+  if (const uint32_t one = find_map(tables::kTitle, tables::kNumTitle, c)) return unicode::append_utf8(out, one);
   if (const auto* several = find_maps(tables::kTitleSeveral, tables::kNumTitleSeveral, c)) return append_mapped(out, c, 0, several);
   append_upper(out, c);
 }
@@ -72,8 +57,8 @@ bool is_final_sigma(std::string_view text, size_t begin, size_t end) {
 }
 
 void append_lower(std::string& out, std::string_view text, size_t begin, size_t end, char32_t c) {
-  if (c < 0x80) return append_char(out, c >= 'A' && c <= 'Z' ? c + 32 : c);
-  if (c == 0x3a3) return append_char(out, is_final_sigma(text, begin, end) ? 0x3c2 : 0x3c3);
+  if (c < 0x80) return unicode::append_utf8(out, c >= 'A' && c <= 'Z' ? c + 32 : c);
+  if (c == 0x3a3) return unicode::append_utf8(out, is_final_sigma(text, begin, end) ? 0x3c2 : 0x3c3);
   append_mapped(out, c, find_map(tables::kLower, tables::kNumLower, c), find_maps(tables::kLowerSeveral, tables::kNumLowerSeveral, c));
 }
 
@@ -93,47 +78,31 @@ bool is_space(char32_t c) {
 bool is_line_break(char32_t c) { return (c >= 0x0a && c <= 0x0d) || (c >= 0x1c && c <= 0x1e) || c == 0x85 || c == 0x2028 || c == 0x2029; }
 
 char32_t next_char(std::string_view text, size_t& at) {
-  char32_t c = kReplacement;
-  const size_t length = decode(text, at, c);
-  at += length == 0 ? 1 : length;
-  return length == 0 ? kReplacement : c;
+  const auto [kind, size] = unicode::scan_utf8(text.substr(at));
+  const char32_t c = kind == unicode::Utf8::kValid ? unicode::char_at(text.data() + at).code : U'\ufffd';
+  at += static_cast<size_t>(size);
+  return c;
 }
 
 char32_t previous_char(std::string_view text, size_t& end) {
-  const size_t first = end >= 4 ? end - 4 : 0;
-  for (size_t at = end - 1;; --at) {
-    char32_t c = kReplacement;
-    if (decode(text, at, c) == end - at) return end = at, c;
-    if (at == first) break;
-  }
-  --end;
-  return kReplacement;
-}
-
-void append_char(std::string& out, char32_t c) {
-  const auto put = [&](uint32_t byte) { out += static_cast<char>(byte); };
-  if (c < 0x80) return put(c);
-  if (c < 0x800) return put(0xc0 | c >> 6), put(0x80 | (c & 0x3f));
-  if (c < 0x10000) return put(0xe0 | c >> 12), put(0x80 | (c >> 6 & 0x3f)), put(0x80 | (c & 0x3f));
-  put(0xf0 | c >> 18), put(0x80 | (c >> 12 & 0x3f)), put(0x80 | (c >> 6 & 0x3f)), put(0x80 | (c & 0x3f));
-}
-
-bool valid_utf8(std::string_view text) {
-  for (size_t at = 0; at < text.size();) {
-    char32_t c = 0;
-    const size_t length = decode(text, at, c);
-    if (length == 0) return false;
-    at += length;
-  }
-  return true;
+  const auto continues = [&](size_t i) { return (static_cast<unsigned char>(text[i]) & 0xc0) == 0x80; };
+  size_t begin = end - 1;
+  while (begin > 0 && end - begin < 4 && continues(begin)) --begin;
+  size_t at = begin;
+  const char32_t c = next_char(text.substr(0, end), at);
+  if (at != end) return --end, U'\ufffd';
+  end = begin;
+  return c;
 }
 
 int64_t count_chars(std::string_view text) {
-  // Valid text has one character for every byte that is not a continuation; anything else is counted the slow way.
-  const auto leads = std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; });
-  if (leads == static_cast<int64_t>(text.size()) && std::all_of(text.begin(), text.end(), [](char c) { return c >= 0; })) return leads;
-  int64_t n = 0;
-  for (size_t at = 0; at < text.size(); ++n) next_char(text, at);
+  size_t at = 0;
+  for (uint64_t word = 0; at + sizeof word <= text.size(); at += sizeof word) {  // most text is ASCII
+    std::memcpy(&word, text.data() + at, sizeof word);
+    if ((word & 0x8080808080808080u) != 0) break;
+  }
+  auto n = static_cast<int64_t>(at);
+  for (; at < text.size(); ++n) next_char(text, at);
   return n;
 }
 
@@ -200,7 +169,7 @@ std::string swap_case(std::string_view text) {
     else if (flags & kLowercase)
       append_upper(out, c);
     else
-      append_char(out, c);
+      unicode::append_utf8(out, c);
   }
   return out;
 }

@@ -26,11 +26,9 @@ uint16_t flags_of(char32_t c);
 bool is_space(char32_t c);       // str.isspace() of one character; also what \s matches
 bool is_line_break(char32_t c);  // where str.splitlines() cuts
 
-// One code point of `text` at byte `at`; `at` moves behind it. A byte that starts no valid sequence counts as U+FFFD of one byte.
+// The character of `text` at byte `at`; `at` moves behind it. Bad bytes count as U+FFFD.  REQUIRES: at < text.size()
 char32_t next_char(std::string_view text, size_t& at);
-char32_t previous_char(std::string_view text, size_t& end);  // the one before byte `end`; `end` moves in front of it
-void append_char(std::string& out, char32_t c);
-bool valid_utf8(std::string_view text);
+char32_t previous_char(std::string_view text, size_t& end);  // the one before byte `end` > 0; `end` moves in front of it
 int64_t count_chars(std::string_view text);
 size_t byte_of_char(std::string_view text, int64_t index);  // byte offset of character `index`, at most text.size()
 

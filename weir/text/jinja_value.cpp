@@ -3,7 +3,9 @@
 #include <algorithm>
 
 #include "weir/text/jinja_number.h"
+#include "weir/text/jinja_strings.h"
 #include "weir/text/jinja_unicode.h"
+#include "weir/text/unicode.h"
 
 namespace weir::jinja {
 namespace {
@@ -31,6 +33,12 @@ int nested(int depth) {
 size_t bytes_of(const std::vector<Value>& items) { return sizeof(List) + items.size() * sizeof(Value); }
 size_t bytes_of(const Dict& dict) { return sizeof(Dict) + dict.items.size() * 2 * sizeof(Value) + dict.index.size() * 40; }
 size_t bytes_of(const Str& str) { return sizeof(Str) + str.text.size(); }
+
+// Values hold valid UTF-8 only, so that their characters can be walked both ways.
+std::string valid(const std::string& text) {
+  std::string storage;
+  return std::string(unicode::replace_invalid_utf8(text, storage));
+}
 
 Value range_item(const Range& r, Int i) { return Value::integer(r.start + i * r.step); }
 
@@ -117,7 +125,8 @@ Value* Namespace::find(std::string_view name) {
 }
 
 void Heap::work(size_t bytes) {
-  if ((work_ += bytes) > kMaxWork) fault("the template works through more than ", kMaxWork >> 30, " GiB of text and lists");
+  work_ += bytes;
+  if (work_ > kMaxWork) fault("the template works through more than ", kMaxWork >> 30, " GiB of text and lists");
 }
 
 void Heap::hold(size_t bytes) {
@@ -168,7 +177,7 @@ Value Heap::dict(Dict::Items items) {
   return Value(Kind::kDict, std::move(dict), nested(depth));
 }
 
-Value Heap::iterator(Value source) {
+Value Heap::iterator(const Value& source) {
   const int depth = nested(source.depth());
   hold(sizeof(Iterator));
   return Value(Kind::kIterator, std::make_shared<Iterator>(iterate(source)), depth);
@@ -196,7 +205,7 @@ Value Heap::from_json(const Json& json, int depth) {
     case Json::value_t::number_integer: return Value::integer(json.get<int64_t>());
     case Json::value_t::number_unsigned: return Value::integer(json.get<uint64_t>());
     case Json::value_t::number_float: return Value::real(json.get<double>());
-    case Json::value_t::string: return string(json.get_ref<const std::string&>());
+    case Json::value_t::string: return string(valid(json.get_ref<const std::string&>()));
     case Json::value_t::array: {
       std::vector<Value> items;
       items.reserve(json.size());
@@ -206,7 +215,7 @@ Value Heap::from_json(const Json& json, int depth) {
     case Json::value_t::object: {
       Dict::Items items;
       items.reserve(json.size());
-      for (const auto& [key, value] : json.items()) items.emplace_back(string(key), from_json(value, depth + 1));
+      for (const auto& [key, value] : json.items()) items.emplace_back(string(valid(key)), from_json(value, depth + 1));
       return dict(std::move(items));
     }
     case Json::value_t::binary:
@@ -401,7 +410,7 @@ bool contains(Heap& heap, const Value& container, const Value& item) {
       if (!item.is_string()) fault("'in <string>' requires string as left operand, not ", type_name(item));
       const std::string &text = container.text(), &part = item.text();
       heap.work(text.size());
-      return part.empty() || ::memmem(text.data(), text.size(), part.data(), part.size()) != nullptr;
+      return find(text, part) != text.npos;
     }
     case Kind::kDict:
     case Kind::kKeys: hash(heap, item); return container.dict().find(heap, item) != nullptr;

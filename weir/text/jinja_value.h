@@ -165,7 +165,7 @@ class Heap {
   Value list(std::vector<Value> items);
   Value tuple(std::vector<Value> items);
   Value dict(Dict::Items items);  // later values win over earlier ones of an equal key; unhashable keys are a Fault
-  Value iterator(Value source);
+  Value iterator(const Value& source);
   Value view(Kind kind, const Value& dict);
   Value range(Int start, Int stop, Int step);
   Value from_json(const Json& json, int depth = 0);

@@ -70,7 +70,7 @@ WeightMap read_index(const std::string& path) {
 
 std::optional<std::string> find_index(const std::string& dir) {
   for (const char* file : {"model.safetensors.index.json", "quant_model_weights.safetensors.index.json"}) {
-    const std::string path = join(dir, file);
+    std::string path = join(dir, file);
     std::error_code error;
     if (fs::exists(path, error)) return path;
   }

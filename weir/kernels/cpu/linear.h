@@ -24,10 +24,11 @@ struct Ahead {
   const uint32_t *near0, *near1;
   const uint32_t *far0, *far1;
 };
-// How far ahead of its use a weight is asked for. A single row keeps up with the memory only when the weights come into L1 just in time;
-// with more rows arithmetic and memory take turns being late, and 16 KiB waiting in L2 let both work all the time (Zen 4, 60 GB/s:
-// one row 85 % of the read bandwidth with 32 steps into L1 and 70 % with 128 into L2; eight rows 63 % and 70 %).
-constexpr int64_t ahead_steps(int rows) { return rows == 1 ? 32 : 128; }
+// How far ahead of its use a weight is asked for. Few rows (always the only group, so the weights are used once) keep up with the memory
+// when the weights come just in time and into L1 alone; with more, arithmetic and memory take turns being late, and 16 KiB waiting in L2
+// let both work all the time. docs/performance.md has the measurements.
+constexpr bool reads_once(int rows) { return rows <= 4; }
+constexpr int64_t ahead_steps(int rows) { return reads_once(rows) ? 32 : 128; }
 
 // Kernels that depend on the type of the weights.
 struct ProductKernels {

@@ -26,7 +26,7 @@ void multiply_rows(const uint32_t* panel, const uint32_t* tile0, const uint32_t*
   __m512 left[rows], right[rows];
 #pragma GCC unroll 12
   for (int r = 0; r < rows; ++r) left[r] = right[r] = _mm512_setzero_ps();
-  constexpr auto kInto = rows == 1 ? _MM_HINT_T0 : _MM_HINT_T1;
+  constexpr auto kInto = reads_once(rows) ? _MM_HINT_NTA : _MM_HINT_T1;
   const int64_t near_end = steps > ahead_steps(rows) ? steps - ahead_steps(rows) : 0;
   const uint32_t *soon0 = ahead.near0, *soon1 = ahead.near1;
   for (int64_t s = 0, end = near_end;; end = steps, soon0 = ahead.far0, soon1 = ahead.far1) {
