@@ -23,9 +23,17 @@ struct SchedulerConfig {
   int32_t max_waiting = 4096;                // requests beyond those that can run at once; more are refused
 };
 
+constexpr int32_t kMaxDrafts = 8;  // guesses per sequence and step; ops::kConvHistory makes room for them
+
+struct SpeculationConfig {
+  int32_t num_drafts = 0;  // most guesses per sequence and step, up to kMaxDrafts; 0: the draft head is not there
+  bool adaptive = true;    // as many of them as pay, 0 included; else always num_drafts
+};
+
 struct EngineConfig {
   CacheConfig cache;
   SchedulerConfig scheduler;
+  SpeculationConfig speculation;
   std::vector<int32_t> eos_token_ids;  // generation_config.json: any of them ends a sequence
   uint64_t seed = 0;                   // of requests without one
 };
