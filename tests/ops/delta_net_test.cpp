@@ -156,6 +156,65 @@ TEST_P(GatedDeltaRule, LeavesAReadSlotOfTwoRowsUntouched) {
   }
 }
 
+// Sequence 1 goes its own way from `position` on; sequence 0 then continues from its slot as if the surplus had never been computed.
+TEST_P(GatedDeltaRule, ReadsASlotAtAnEarlierPositionAsIfItHadSeenNoMore) {
+  const DeltaShape shape = GetParam();
+  const std::vector<int32_t> lengths{150, 150};
+  const Inputs whole(shape, lengths, 5);
+  Tensor pool = make_delta_pool(8, shape);
+  const std::vector<Tensor> want = play(one_by_one(lengths), whole, shape, pool, 1);
+  for (const int32_t seen : {5, 64, 66, 79, 80, 128, 135, 144}) {
+    for (int32_t back = 0; back <= kConvHistory; ++back) {
+      const int32_t position = seen - back;
+      if (position < 1 || position < (seen - 1) / 64 * 64) continue;  // before the block of its state
+      Inputs in(shape, lengths, 5);
+      for (auto* list : {&in.qkv, &in.g, &in.beta})
+        std::memcpy((*list)[1].data<float>(), (*list)[0].data<float>(), static_cast<size_t>(position * (*list)[0].dim(1)) * sizeof(float));
+      for (const int32_t to : {6, 7}) {  // 6: in place
+        for (const int32_t count : {1, 150 - position}) {
+          Tensor slots = make_delta_pool(8, shape);
+          play({{Piece{1, 0, seen, -1, 6}}}, in, shape, slots, 2);
+          std::vector<Pieces> steps = {{Piece{0, position, count, 6, to}}};
+          if (position + count < 150) steps.push_back({Piece{0, position + count, 150 - position - count, to, to}});
+          const std::vector<Tensor> got = play(steps, in, shape, slots, 2);
+          const std::string what = concat("seen ", seen, ", read at ", position, " into ", to, ", first ", count);
+          expect_same_bits(got[0].rows(position, 150), want[0].rows(position, 150), what);
+          expect_same_bits(delta_state(slots, shape, to, 150), delta_state(pool, shape, 0, 150), what);
+        }
+      }
+    }
+  }
+}
+
+TEST_P(GatedDeltaRule, TakesASnapshotThatIsReadableAPageEarlierToo) {
+  const DeltaShape shape = GetParam();
+  const std::vector<int32_t> lengths{150};
+  const Inputs in(shape, lengths, 6);
+  Tensor pool = make_delta_pool(8, shape);
+  const std::vector<Tensor> want = play(one_by_one(lengths), in, shape, pool, 1);
+  for (const int32_t position : {32, 48, 64, 80, 128, 144}) {
+    for (const int32_t earlier : {0, 16}) {
+      Tensor slots = make_delta_pool(8, shape);
+      play({{Piece{0, 0, 10, -1, 0}}, {Piece{0, 10, 140, 0, 0, {{position, 3}}}}}, in, shape, slots, 2);
+      const int32_t from = position - earlier;
+      const std::vector<Tensor> got = play({{Piece{0, from, 150 - from, 3, 4}}}, in, shape, slots, 1);
+      expect_same_bits(got[0].rows(from, 150), want[0].rows(from, 150), concat("snapshot at ", position, " read at ", from));
+    }
+  }
+}
+
+TEST(GatedDeltaRuleDeath, ASlotIsReadOnlyWhereItsStateReaches) {
+  const DeltaShape shape{1, 1, 16, 16};
+  const std::vector<int32_t> lengths{150};
+  const Inputs in(shape, lengths, 7);
+  Tensor pool = make_delta_pool(2, shape);
+  play({{Piece{0, 0, 100, -1, 0}}}, in, shape, pool, 1);
+  EXPECT_DEATH(play({{Piece{0, 101, 1, 0, 0}}}, in, shape, pool, 1), "row 0 at position 101 reads slot 0");
+  EXPECT_DEATH(play({{Piece{0, 83, 1, 0, 0}}}, in, shape, pool, 1), "after 100 tokens") << "the convolution's inputs are gone";
+  play({{Piece{0, 100, 30, 0, 0}}}, in, shape, pool, 1);
+  EXPECT_DEATH(play({{Piece{0, 127, 1, 0, 0}}}, in, shape, pool, 1), "a state of block 128") << "its state is folded";
+}
+
 INSTANTIATE_TEST_SUITE_P(Shapes, GatedDeltaRule,
                          testing::Values(DeltaShape{1, 2, 128, 128}, DeltaShape{2, 4, 32, 48}, DeltaShape{2, 2, 20, 7},
                                          DeltaShape{1, 1, 33, 130}),
@@ -245,6 +304,28 @@ TEST_P(CausalConv, ContinuesFromASnapshot) {
   for (const Snapshot& s : snapshots) {
     const std::vector<Tensor> got = play_conv({{Piece{0, s.position, 40 - s.position, s.slot, 4}}}, u, w, snapshot_pool, 1);
     expect_same_bits(got[0].rows(s.position, 40), want[0].rows(s.position, 40), concat("from ", s.position));
+  }
+}
+
+TEST_P(CausalConv, ReadsASlotAtAnEarlierPositionAsIfItHadSeenNoMore) {
+  const auto [channels, kernel] = GetParam();
+  const std::vector<int32_t> lengths{90, 90};
+  const std::vector<Tensor> whole = random_sequences(lengths, {channels}, 12);
+  const Tensor w = random_normal({kernel, channels}, 13);
+  Tensor pool = make_conv_pool(6, channels, kernel);
+  const std::vector<Tensor> want = play_conv(one_by_one(lengths), whole, w, pool, 1);
+  for (const int32_t seen : {1, 3, 20, 40, 61}) {
+    for (int32_t position = std::max<int32_t>(1, seen - static_cast<int32_t>(kConvHistory)); position <= seen; ++position) {
+      std::vector<Tensor> u = random_sequences(lengths, {channels}, 12);
+      std::memcpy(u[1].data<float>(), u[0].data<float>(), static_cast<size_t>(position * channels) * sizeof(float));
+      for (const int32_t to : {4, 5}) {  // 4: in place
+        Tensor slots = make_conv_pool(6, channels, kernel);
+        const std::vector<Tensor> got = play_conv(
+            {{Piece{1, 0, seen, -1, 4}}, {Piece{0, position, 2, 4, to}}, {Piece{0, position + 2, 88 - position, to, to}}}, u, w, slots, 2);
+        expect_same_bits(got[0].rows(position, 90), want[0].rows(position, 90),
+                         concat("seen ", seen, ", read at ", position, " into ", to));
+      }
+    }
   }
 }
 

@@ -12,19 +12,24 @@ namespace weir {
 
 inline std::string golden_dir(const std::string& name) { return std::string(WEIR_SOURCE_DIR) + "/tests/golden/" + name; }
 
+inline std::unique_ptr<Qwen3_5> load_golden(const std::string& dir, DType compute, ThreadPool& pool) {
+  const Checkpoint checkpoint = Checkpoint::open(dir);
+  WeightReader reader(checkpoint);
+  reader.ignore("model.visual.");
+  reader.ignore("mtp.");
+  Loader loader(reader, compute, pool, {});
+  auto model = std::make_unique<Qwen3_5>(read_model_config(dir), loader);
+  reader.expect_all_taken();
+  return model;
+}
+
 class GoldenModel {
  public:
   static constexpr int32_t kPages = 800, kSlots = 40;
 
   explicit GoldenModel(const std::string& dir, DType compute = DType::kF32, int threads = 2)
       : pool_(threads, /*pin=*/false), arena_(size_t{1} << 30), config_(read_model_config(dir)) {
-    const Checkpoint checkpoint = Checkpoint::open(dir);
-    WeightReader reader(checkpoint);
-    reader.ignore("model.visual.");
-    reader.ignore("mtp.");
-    Loader loader(reader, compute, pool_, {});
-    model_ = std::make_unique<Qwen3_5>(config_, loader);
-    reader.expect_all_taken();
+    model_ = load_golden(dir, compute, pool_);
     cache_ = model_->make_cache(kPages, kSlots, compute);
   }
 

@@ -67,11 +67,14 @@ TEST_P(Golden, StatesAfterThePromptAreThoseOfTransformers) {
     ASSERT_EQ(static_cast<size_t>(got.numel()), want.size());
     for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(got.data<float>()[i], want[i], 1e-3f) << name << " at " << i;
     const std::vector<float> conv = reference_.floats(name + ".conv");  // [channels, kernel - 1]
-    const Tensor window = model.cache().conv[delta][3];                 // [kernel - 1, channels]
+    const Tensor ring = model.cache().conv[delta][3];                   // token t at t % R
     for (int64_t ch = 0; ch < shape.channels(); ++ch)
-      for (int64_t j = 0; j < c.conv_kernel - 1; ++j)
-        ASSERT_NEAR(window.data<float>()[j * shape.channels() + ch], conv[static_cast<size_t>(ch * (c.conv_kernel - 1) + j)], 1e-3f)
+      for (int64_t j = 0; j < c.conv_kernel - 1; ++j) {
+        const int64_t token = static_cast<int64_t>(ids.size()) - (c.conv_kernel - 1) + j;
+        ASSERT_NEAR(ring.data<float>()[token % ring.dim(0) * shape.channels() + ch],
+                    conv[static_cast<size_t>(ch * (c.conv_kernel - 1) + j)], 1e-3f)
             << name;
+      }
     ++delta;
   }
   EXPECT_GT(delta, 0u);
@@ -123,6 +126,40 @@ TEST_P(Golden, BatchingDoesNotChangeABit) {
             expect_same_bits(together[at++], alone[b][first + i], "batch " + std::to_string(batch) + ", sequence " + std::to_string(b));
         }
       }
+    }
+  }
+}
+
+// A slot that has seen `ids` is read where another text leaves them, a little before its end, by two rows of one step.
+TEST_P(Golden, GoingOnFromAStateAndPagesThatAreSharedDoesNotChangeABit) {
+  for (const DType compute : {DType::kF32, DType::kBF16}) {
+    GoldenModel model(dir(), compute);
+    std::mt19937 rng(6);
+    for (const int32_t seen : {35, 64, 79, 96, 150}) {
+      const int32_t shared = seen / 16 * 16;
+      std::vector<Token> first(static_cast<size_t>(seen)), texts[2];
+      const auto random_token = [&] { return static_cast<Token>(rng() % static_cast<uint32_t>(model.config().vocab_size)); };
+      for (Token& token : first) token = random_token();
+      std::vector<std::vector<float>> cold[2];
+      for (size_t i = 0; i < 2; ++i) {
+        texts[i].assign(first.begin(), first.begin() + shared);
+        for (size_t n = 0; n < 5 + 90 * i; ++n) texts[i].push_back(random_token());
+        cold[i] = model.prefill(static_cast<int32_t>(1 + i), texts[i], 0);
+      }
+      model.prefill(0, first, 48);
+      std::vector<SeqStep> rows;
+      for (int32_t i = 0; i < 2; ++i) {
+        SeqStep row = GoldenModel::row(3 + i, shared, {texts[i].begin() + shared, texts[i].end()});
+        std::copy_n(GoldenModel::row(0, 0, first).pages.begin(), shared / 16, row.pages.begin());
+        row.state_read = SlotId(0);
+        rows.push_back(std::move(row));
+      }
+      const auto warm = model.step(rows);
+      size_t at = 0;
+      for (size_t i = 0; i < 2; ++i)
+        for (size_t t = static_cast<size_t>(shared); t < texts[i].size(); ++t)
+          expect_same_bits(warm[at++], cold[i][t],
+                           "seen " + std::to_string(seen) + ", text " + std::to_string(i) + ", token " + std::to_string(t));
     }
   }
 }

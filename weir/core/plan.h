@@ -23,7 +23,8 @@ struct Sampling {
   bool may_stop = true;        // false while output_index < min_tokens: stop ids are masked
 };
 
-// Store the delta-net state after `position` tokens into `slot`. Positions are multiples of 64 inside the row, or its end.
+// Store the delta-net state after `position` tokens, any position inside the row or its end, into `slot`. Afterwards it can be read at
+// `position` and, as every slot, a little before it (kSlotHistory in config.h).
 struct Snapshot {
   int32_t position = 0;
   SlotId slot{};
@@ -36,7 +37,7 @@ struct SeqStep {
   std::vector<Token> tokens;  // at least one; the last num_drafts are guesses to verify
   int32_t num_drafts = 0;
   std::vector<PageId> pages;         // the whole page table: page i holds tokens [16 i, 16 i + 16)
-  std::optional<SlotId> state_read;  // nullopt: the zero state (start == 0)
+  std::optional<SlotId> state_read;  // readable at `start`; nullopt: the zero state (start == 0)
   std::vector<SlotId> state_write;   // [0]: state after the row; with drafts [j]: after tokens.size() - num_drafts + j tokens
   std::vector<Snapshot> snapshots;
   std::optional<Sampling> sample;          // nullopt: an unfinished prompt chunk

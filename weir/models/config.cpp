@@ -200,7 +200,7 @@ int64_t kv_bytes_per_token(const ModelConfig& c, int64_t element_bytes) {
 
 int64_t state_bytes_per_slot(const ModelConfig& c) {
   const ops::DeltaShape shape{c.k_heads, c.v_heads, c.k_dim, c.v_dim};
-  return c.count(LayerKind::kDeltaNet) * 4 * (shape.slot_floats() + (c.conv_kernel - 1) * shape.channels());
+  return c.count(LayerKind::kDeltaNet) * 4 * (shape.slot_floats() + ops::conv_ring(c.conv_kernel) * shape.channels());
 }
 
 }  // namespace weir

@@ -17,11 +17,27 @@ static_assert(kDeltaBlock == cpu::kMaxDeltaBlock);
 
 size_t bytes(int64_t floats) { return static_cast<size_t>(floats) * sizeof(float); }
 
+// What a slot says of itself: its state is the one before token `block`, its log goes up to token `end`.
+struct SlotHeader {
+  int32_t block, end;
+};
+
 // Where the parts of a slot lie.
 struct Slots {
-  float* base;
+  float* pool;
   const DeltaShape& shape;
-  float* state(int64_t slot, int64_t v_head) const { return base + slot * shape.slot_floats() + v_head * shape.k_dim * shape.v_dim; }
+  float* begin(int64_t slot) const { return pool + slot * shape.slot_floats(); }
+  SlotHeader header(int64_t slot) const {
+    SlotHeader out;
+    std::memcpy(&out, begin(slot), sizeof out);
+    return out;
+  }
+  void set_header(int64_t slot, SlotHeader header) const { std::memcpy(begin(slot), &header, sizeof header); }
+  bool readable_at(int64_t slot, int64_t position) const {
+    const SlotHeader h = header(slot);
+    return position >= h.block && position <= h.block + kDeltaBlock && position >= h.end - kConvHistory && position <= h.end;
+  }
+  float* state(int64_t slot, int64_t v_head) const { return begin(slot) + kSlotHeaderFloats + v_head * shape.k_dim * shape.v_dim; }
   float* keys(int64_t slot, int64_t k_head) const { return state(slot, shape.v_heads) + k_head * kDeltaBlock * shape.k_dim; }
   float* updates(int64_t slot, int64_t v_head) const { return keys(slot, shape.k_heads) + v_head * kDeltaBlock * shape.v_dim; }
   float* decays(int64_t slot, int64_t v_head) const { return updates(slot, shape.v_heads) + v_head * kDeltaBlock; }
@@ -142,10 +158,10 @@ class DeltaStep {
     int64_t num_old = row.start % kDeltaBlock;
     if (row.start == 0) {
       for (int64_t c = 0; c < k_dim; ++c) std::memset(state_out + c * stride, 0, bytes(width));
-    } else if (num_old == 0) {
+    } else if (num_old == 0 && slots_.header(read).block < row.start) {  // else folded already: the slot has seen tokens behind row.start
       delta_.fold({k_dim, width, kDeltaBlock, old_keys, old_decays, old_updates, state, state_out, stride, kernel_scratch});
       state = state_out;
-    } else if (read != write) {
+    } else if (num_old > 0 && read != write) {
       copy_columns(old_updates, updates, num_old, width);
     }
 
@@ -210,6 +226,7 @@ class DeltaStep {
     const int64_t block = block_start(position), first_new = std::max(block, row.start), num_old = first_new - block;
     const int64_t count = position - first_new, t = row.token + first_new - row.start;
     const bool copy_old = num_old > 0 && read_slot(r) != slot;
+    if (k_head == 0) slots_.set_header(slot, {static_cast<int32_t>(block), static_cast<int32_t>(position)});
     float* keys = slots_.keys(slot, k_head);
     if (copy_old) std::memcpy(keys, slots_.keys(read_slot(r), k_head), bytes(num_old * shape_.k_dim));
     std::memcpy(keys + num_old * shape_.k_dim, keys_ + (k_head * tokens_ + t) * shape_.k_dim, bytes(count * shape_.k_dim));
@@ -272,6 +289,12 @@ Tensor gated_delta_rule(Context& ctx, const Tensor& qkv, const DeltaGates& gates
              "delta pool ", delta_pool.shape().str(), " for slots of ", shape.slot_floats());
   check_rows(rows, tokens);
   check_slots(rows, delta_pool.dim(0));
+  const Slots slots{delta_pool.data<float>(), shape};
+  for (int64_t r = 0; r < rows.num_rows(); ++r) {
+    const int64_t start = row_of(rows, r).start, slot = rows.state_read.data<int32_t>()[r];
+    WEIR_CHECK(start == 0 || slots.readable_at(slot, start), "row ", r, " at position ", start, " reads slot ", slot,
+               ", which is a state of block ", slots.header(slot).block, " after ", slots.header(slot).end, " tokens");
+  }
   if (qkv.device() != DeviceKind::kCpu) not_built("gated_delta_rule", qkv.device());
   Tensor out = ctx.arena.empty({tokens, shape.v_heads * shape.v_dim});
   if (tokens > 0) DeltaStep(ctx, qkv, gates, delta_pool, shape, rows, out).run();
@@ -285,12 +308,20 @@ Tensor delta_state(const Tensor& delta_pool, const DeltaShape& shape, int64_t sl
   Tensor out = Tensor::zeros({shape.v_heads, shape.k_dim, shape.v_dim}, DType::kF32);
   if (position == 0) return out;
   const Slots slots{delta_pool.data<float>(), shape};
+  WEIR_CHECK(slots.readable_at(slot, position), "slot ", slot, " read at position ", position, " is a state after ", slots.header(slot).end,
+             " tokens");
+  const int64_t count = position - slots.header(slot).block;
   Tensor scratch = Tensor::zeros({cpu::delta_scratch_floats(shape.v_dim)}, DType::kF32);
-  for (int64_t h = 0; h < shape.v_heads; ++h)
+  for (int64_t h = 0; h < shape.v_heads; ++h) {
+    float* const to = out.data<float>() + h * shape.k_dim * shape.v_dim;
+    if (count == 0) {
+      std::memcpy(to, slots.state(slot, h), bytes(shape.k_dim * shape.v_dim));
+      continue;
+    }
     cpu::delta_kernels(cpu::active_isa())
-        .fold({shape.k_dim, shape.v_dim, position - block_start(position), slots.keys(slot, h / (shape.v_heads / shape.k_heads)),
-               slots.decays(slot, h), slots.updates(slot, h), slots.state(slot, h), out.data<float>() + h * shape.k_dim * shape.v_dim,
-               shape.v_dim, scratch.data<float>()});
+        .fold({shape.k_dim, shape.v_dim, count, slots.keys(slot, h / (shape.v_heads / shape.k_heads)), slots.decays(slot, h),
+               slots.updates(slot, h), slots.state(slot, h), to, shape.v_dim, scratch.data<float>()});
+  }
   return out;
 }
 

@@ -2,8 +2,8 @@
 //     S_t = exp(g_t) S_{t-1};   S_t += k_t ⊗ β_t (v_t - S_tᵀ k_t);   o_t = S_tᵀ q_t
 // evaluated in blocks of 64 tokens aligned to absolute positions (the chunked form of "Gated Delta Networks", arXiv 2412.06464).
 //
-// What a slot holds after p tokens, and why. Let the block of p be [B, B + 64) with B = 64 · ((p - 1) / 64). The slot keeps the state S_B
-// *before* the block and a log of the block's p - B (1 … 64) update vectors: k_j (normalised), u_j (the corrected, β-scaled value, V'_j of
+// What a slot holds after N tokens, and why. Let the block of N be [B, B + 64) with B = 64 · ((N - 1) / 64). The slot keeps the state S_B
+// *before* the block and a log of the block's N - B (1 … 64) update vectors: k_j (normalised), u_j (the corrected, β-scaled value, V'_j of
 // the chunked form) and Γ_j (running sum of g from B). A new token i needs only
 //     u_i = β_i (v_i - exp(Γ_i) S_Bᵀ k_i - Σ_{B<=j<i} exp(Γ_i - Γ_j) (k_i·k_j) u_j)
 //     o_i = exp(Γ_i) S_Bᵀ q_i + Σ_{B<=j<=i} exp(Γ_i - Γ_j) (q_i·k_j) u_j
@@ -11,6 +11,11 @@
 // do not depend on how its sequence was cut into steps: chunking, batching, preemption and (later) draft verification are exact by
 // construction. Decode reads S_B and at most the log, and writes one log entry instead of the whole state; rolling back drafts is
 // forgetting entries. The first token of the next block folds the log: S_{B+64} = exp(Γ_63) S_B + Σ_j exp(Γ_63 - Γ_j) k_j ⊗ u_j.
+//
+// A slot describes itself: it begins with B and N. So it can be read at any earlier position p too, as long as B <= p: the log's entries
+// from p on are ignored, and overwritten when the slot is also the one written. The convolution keeps the last kernel - 1 + kConvHistory
+// inputs for the same reason, which bounds it to N - kConvHistory <= p. That is how drafts are rolled back, and why the slot of a sequence
+// can be shared as it is at a position a little before its end.
 #pragma once
 
 #include "weir/ops/context.h"
@@ -19,21 +24,24 @@
 namespace weir::ops {
 
 constexpr int64_t kDeltaBlock = 64;
+constexpr int64_t kConvHistory = 16;       // how far behind its end a slot can be read
+constexpr int64_t kSlotHeaderFloats = 16;  // B and N as I32, then padding to a cache line
 
 struct DeltaShape {
   int64_t k_heads, v_heads, k_dim, v_dim;  // v_heads is a multiple of k_heads; value head j uses key head j / (v_heads / k_heads)
   int64_t channels() const { return 2 * k_heads * k_dim + v_heads * v_dim; }  // q, k, v side by side
-  int64_t slot_floats() const {                                               // S, then the log: keys, updates, Γ
-    return v_heads * k_dim * v_dim + kDeltaBlock * (k_heads * k_dim + v_heads * v_dim + v_heads);
+  int64_t slot_floats() const {                                               // B and N, then S, then the log: keys, updates, Γ
+    return kSlotHeaderFloats + v_heads * k_dim * v_dim + kDeltaBlock * (k_heads * k_dim + v_heads * v_dim + v_heads);
   }
 };
 
-Tensor make_delta_pool(int64_t slots, const DeltaShape& shape);          // F32 [slots, slot_floats]
-Tensor make_conv_pool(int64_t slots, int64_t channels, int64_t kernel);  // F32 [slots, kernel - 1, channels], oldest row first
+Tensor make_delta_pool(int64_t slots, const DeltaShape& shape);  // F32 [slots, slot_floats]
+constexpr int64_t conv_ring(int64_t kernel) { return kernel - 1 + kConvHistory; }
+Tensor make_conv_pool(int64_t slots, int64_t channels, int64_t kernel);  // F32 [slots, R = conv_ring(kernel), channels]: token t at t % R
 
-// Depthwise causal convolution over time, then silu: y[t, c] = silu(Σ_j w[c, j] · u[t - (kernel - 1) + j, c]); columns before the row come
-// from the conv pool (zeros when state_read is -1). Stores the last kernel - 1 inputs into state_write and into the snapshots. u [T, C] F32
-// (rows may be strided); w F32 [kernel, C] (transposed by the loader) -> dense [T, C].
+// Depthwise causal convolution over time, then silu: y[t, c] = silu(Σ_j w[c, j] · u[t - (kernel - 1) + j, c]); inputs before the row come
+// from the conv pool (zeros before the sequence). Stores the last conv_ring(kernel) inputs into state_write and into the snapshots. u [T,
+// C] F32 (rows may be strided); w F32 [kernel, C] (transposed by the loader) -> dense [T, C].
 Tensor causal_conv_silu(Context& ctx, const Tensor& u, const Tensor& w, Tensor& conv_pool, const Rows& rows);
 
 // β = sigmoid(b), g = -exp(a_log) · softplus(a + dt_bias).  ba [T, 2 Hv]: b in the first Hv columns, a in the rest (rows may be strided).
@@ -43,12 +51,12 @@ struct DeltaGates {
 DeltaGates delta_gates(Context& ctx, const Tensor& ba, const Tensor& a_log, const Tensor& dt_bias);
 
 // qkv [T, channels] dense: q and k of each key head are l2-normalised here (eps 1e-6 inside the root), q also scaled by 1/sqrt(k_dim).
-// -> [T, v_heads · v_dim]
+// A row whose read slot does not hold its start is a bug of the caller and aborts.  -> [T, v_heads · v_dim]
 Tensor gated_delta_rule(Context& ctx, const Tensor& qkv, const DeltaGates& gates, Tensor& delta_pool, const DeltaShape& shape,
                         const Rows& rows);
 
-// The plain state S after `position` tokens held by a slot, log folded in: F32 [v_heads, k_dim, v_dim]. For tests and for handing a state
-// to a peer.
+// The plain state S after `position` tokens, at which the slot must be readable, log folded in: F32 [v_heads, k_dim, v_dim]. For tests and
+// for handing a state to a peer.
 Tensor delta_state(const Tensor& delta_pool, const DeltaShape& shape, int64_t slot, int64_t position);
 
 }  // namespace weir::ops

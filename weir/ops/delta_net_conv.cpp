@@ -16,26 +16,30 @@ constexpr int64_t kStrip = 64;  // channels; the smallest share of a thread
 // Channels [begin, end) of every row. Channels are independent, so a thread may update a slot as soon as its own outputs are done.
 void convolve(const Tensor& u, const Tensor& w, Tensor& pool, const Rows& rows, const float* zeros, Tensor& y, int64_t begin, int64_t end) {
   const auto& k = cpu::elementwise_kernels(cpu::active_isa());
-  const int64_t kernel = w.dim(0), channels = w.dim(1), history = kernel - 1, width = end - begin;
+  const int64_t kernel = w.dim(0), channels = w.dim(1), history = kernel - 1, ring = conv_ring(kernel), width = end - begin;
+  const auto column = [&](int64_t slot, int64_t position) {
+    return pool.data<float>() + (slot * ring + position % ring) * channels + begin;
+  };
   for (int64_t r = 0; r < rows.num_rows(); ++r) {
     const Row row = row_of(rows, r);
-    const float* const old = row.start == 0 ? nullptr : pool.data<float>() + rows.state_read.data<int32_t>()[r] * history * channels;
-    const auto input = [&](int64_t i) -> const float* {  // i: token relative to the row, from -history
-      if (i >= 0) return u.data<float>() + (row.token + i) * u.row_stride() + begin;
-      return old == nullptr ? zeros + begin : old + (history + i) * channels + begin;
+    const int64_t read = rows.state_read.data<int32_t>()[r];
+    const auto input = [&](int64_t position) -> const float* {
+      if (position < 0) return zeros + begin;
+      return position < row.start ? column(read, position) : u.data<float>() + (row.token + position - row.start) * u.row_stride() + begin;
     };
     for (int64_t i = 0; i < row.count; ++i) {
       std::array<const float*, kMaxKernel> taps;
-      for (int64_t j = 0; j < kernel; ++j) taps[static_cast<size_t>(j)] = input(i - history + j);
+      for (int64_t j = 0; j < kernel; ++j) taps[static_cast<size_t>(j)] = input(row.start + i - history + j);
       k.conv_silu(taps.data(), w.data<float>() + begin, w.row_stride(), y.data<float>() + (row.token + i) * channels + begin, kernel,
                   width);
     }
-    // Rows move towards the front, so storing from the first one on never overwrites one still needed, even in place.
     const auto store = [&](int64_t position, int64_t slot) {
-      float* to = pool.data<float>() + slot * history * channels + begin;
-      for (int64_t j = 0; j < history; ++j)
-        std::memmove(to + j * channels, input(position - row.start - history + j), static_cast<size_t>(width) * sizeof(float));
+      const int64_t first = std::max<int64_t>(0, position - ring);
+      for (int64_t t = slot == read ? std::max(first, row.start) : first; t < position;
+           ++t)  // in place, older inputs are where they belong
+        std::memcpy(column(slot, t), input(t), static_cast<size_t>(width) * sizeof(float));
     };
+    // Snapshots first: they may need inputs that the row's own slot now drops.
     for (int64_t s = 0; s < rows.snapshots.dim(0); ++s) {
       const auto* snapshot = rows.snapshots.data<int32_t>() + 3 * s;
       if (snapshot[0] == r) store(snapshot[1], snapshot[2]);
@@ -48,7 +52,7 @@ void convolve(const Tensor& u, const Tensor& w, Tensor& pool, const Rows& rows, 
 
 Tensor make_conv_pool(int64_t slots, int64_t channels, int64_t kernel) {
   WEIR_CHECK(kernel >= 1 && kernel <= kMaxKernel && channels >= 1, "convolution of ", kernel, " over ", channels, " channels");
-  return Tensor::zeros({slots, kernel - 1, channels}, DType::kF32);
+  return Tensor::zeros({slots, conv_ring(kernel), channels}, DType::kF32);
 }
 
 Tensor causal_conv_silu(Context& ctx, const Tensor& u, const Tensor& w, Tensor& conv_pool, const Rows& rows) {
@@ -56,7 +60,7 @@ Tensor causal_conv_silu(Context& ctx, const Tensor& u, const Tensor& w, Tensor& 
   const int64_t channels = w.dim(1);
   WEIR_CHECK(u.dtype() == DType::kF32 && u.rank() == 2 && u.dim(1) == channels, "convolution of ", u.shape().str(), " with w ",
              w.shape().str());
-  WEIR_CHECK(conv_pool.dtype() == DType::kF32 && conv_pool.dense() && conv_pool.rank() == 3 && conv_pool.dim(1) == w.dim(0) - 1 &&
+  WEIR_CHECK(conv_pool.dtype() == DType::kF32 && conv_pool.dense() && conv_pool.rank() == 3 && conv_pool.dim(1) == conv_ring(w.dim(0)) &&
                  conv_pool.dim(2) == channels,
              "conv pool ", conv_pool.shape().str(), " for w ", w.shape().str());
   check_rows(rows, u.dim(0));
