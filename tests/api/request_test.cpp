@@ -54,9 +54,18 @@ TEST(CompletionRequest, TakesTheModelsDefaultsAndTheRequestsOwnValues) {
   EXPECT_EQ(own.common.priority, -3);
 }
 
+TEST(CompletionRequest, ACacheSaltIsAShortText) {
+  EXPECT_EQ(completion(R"("cache_salt": "tenant 7")").common.cache_salt, "tenant 7");
+  EXPECT_EQ(chat(R"("cache_salt": "tenant 7")").common.cache_salt, "tenant 7");
+  EXPECT_EQ(completion("").common.cache_salt, "");
+  EXPECT_EQ(refusal([] { completion(R"("cache_salt": "")"); }).first, "cache_salt");
+  EXPECT_EQ(refusal([] { completion(R"("cache_salt": 1)"); }).first, "cache_salt");
+  EXPECT_EQ(refusal([] { completion("\"cache_salt\": \"" + std::string(2000, 'x') + "\""); }).first, "cache_salt");
+}
+
 TEST(CompletionRequest, NullIsAbsentAndUnknownFieldsAreIgnored) {
   const auto request =
-      completion(R"("temperature": null, "stop": null, "stream_options": null, "user": "u", "cache_salt": 1, "xyz": {"a": []})");
+      completion(R"("temperature": null, "stop": null, "stream_options": null, "user": "u", "cache_salt": null, "xyz": {"a": []})");
   EXPECT_FLOAT_EQ(request.common.sampling.temperature, 0.6f);
 }
 

@@ -130,10 +130,23 @@ TEST(ServeFlags, TheSeedsFlagsForOneRankAreAcceptedWithAWordOnEach) {
              R"({"cudagraph_mode":"FULL_DECODE_ONLY"})", "--additional-config", R"({"enable_cpu_binding":true, "enable_fused_mc2":1})",
              "--enforce-eager", "--async-scheduling", "--no-disable-hybrid-kv-cache-manager"});
   EXPECT_THAT(remarks(flags, CompatVerdict::kRefuse), IsEmpty());
-  EXPECT_THAT(remarks(flags, CompatVerdict::kWarn), ElementsAre(HasSubstr("--speculative-config"), HasSubstr("--enable-prefix-caching")));
+  EXPECT_THAT(remarks(flags, CompatVerdict::kWarn), ElementsAre(HasSubstr("--speculative-config")));
   EXPECT_THAT(remarks(flags, CompatVerdict::kNote),
               testing::Contains(AllOf(HasSubstr("--additional-config"), HasSubstr("enable_fused_mc2"))));
   EXPECT_NO_THROW(apply_compat_flags(flags));
+}
+
+TEST(ServeFlags, PrefixCachingIsOnAndItsSizesAreChosenUnlessGiven) {
+  EngineOptions o = options({}).engine;
+  EXPECT_TRUE(o.enable_prefix_caching);
+  EXPECT_FALSE(o.num_state_snapshots);
+  EXPECT_EQ(o.prefix_cache_retention_interval, 2048);
+  o = options({"--no-enable-prefix-caching", "--num-state-snapshots", "12", "--prefix-cache-retention-interval", "0"}).engine;
+  EXPECT_FALSE(o.enable_prefix_caching);
+  EXPECT_EQ(o.num_state_snapshots, 12);
+  EXPECT_EQ(o.prefix_cache_retention_interval, 0);
+  EXPECT_FALSE(options({"--num-state-snapshots", "auto"}).engine.num_state_snapshots);
+  EXPECT_THROW(options({"--num-state-snapshots", "-1"}), UsageError);
 }
 
 TEST(ServeFlags, SwitchesThatAreOffSayNothing) {

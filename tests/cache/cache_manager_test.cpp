@@ -94,5 +94,80 @@ TEST(CacheManager, NothingIsHandedOutTwiceOverRandomLives) {
   }
 }
 
+PageKeys keys_of(const std::vector<Token>& text) {
+  PageKeys keys;
+  keys.extend(text);
+  return keys;
+}
+
+// A sequence that computes `text` and ends.
+void live(CacheManager& cache, const std::vector<Token>& text) {
+  const PageKeys keys = keys_of(text);
+  SeqCache seq;
+  ASSERT_TRUE(cache.start(seq, cache.match(text, keys, static_cast<int32_t>(text.size()) - 1), static_cast<int32_t>(text.size()), 0));
+  cache.publish(seq, text, keys, static_cast<int32_t>(text.size()));
+  cache.retire(seq, text, keys, static_cast<int32_t>(text.size()));
+  EXPECT_TRUE(seq.pages.empty() && !seq.slot);
+  cache.check_invariants();
+}
+
+TEST(CacheManager, WhatASequenceComputedIsFreeForOthersAndStillKnown) {
+  CacheManager cache({.num_pages = 6, .num_slots = 2});
+  const std::vector<Token> text(40, 7);
+  live(cache, text);
+  EXPECT_EQ(cache.pages_used() + cache.slots_used(), 0);
+  EXPECT_EQ(cache.pages_cached(), 2);
+  EXPECT_EQ(cache.slots_cached(), 1);
+  EXPECT_EQ(cache.match(text, keys_of(text), 39).num_tokens, 32) << "its own slot, though it has seen 40 tokens";
+  SeqCache other;
+  ASSERT_TRUE(cache.grow(other, 96));
+  EXPECT_EQ(cache.pages_free(), 0);
+  EXPECT_EQ(cache.match(text, keys_of(text), 39).num_known, 0) << "live beats cached";
+  cache.release(other);
+}
+
+TEST(CacheManager, ASequenceTakesOverTheSnapshotThatHasTheLastSlot) {
+  CacheManager cache({.num_pages = 6, .num_slots = 1});
+  const std::vector<Token> text(40, 7);
+  live(cache, text);
+  SeqCache seq;
+  ASSERT_TRUE(cache.start(seq, cache.match(text, keys_of(text), 39), 40, 3));
+  EXPECT_EQ(seq.start_from, seq.slot);
+  EXPECT_EQ(cache.slots_used(), 1);
+  cache.check_invariants();
+  cache.release(seq);
+  EXPECT_EQ(cache.slots_used(), 0);
+}
+
+TEST(CacheManager, TwoSequencesBeginAtOneSnapshotWhichStaysUntilTheyHaveReadIt) {
+  CacheManager cache({.num_pages = 12, .num_slots = 3});
+  const std::vector<Token> text(40, 7);
+  live(cache, text);
+  SeqCache a, b, c;
+  ASSERT_TRUE(cache.start(a, cache.match(text, keys_of(text), 39), 40, 3));
+  ASSERT_TRUE(cache.start(b, cache.match(text, keys_of(text), 39), 40, 3));
+  EXPECT_EQ(a.start_from, b.start_from);
+  EXPECT_NE(a.slot, b.slot);
+  EXPECT_EQ(a.pages[0], b.pages[0]);
+  EXPECT_NE(a.pages[2], b.pages[2]);
+  EXPECT_FALSE(cache.start(c, cache.match(text, keys_of(text), 39), 40, 3)) << "the third slot is being read";
+  EXPECT_TRUE(c.pages.empty() && !c.slot);
+  cache.check_invariants();
+  cache.publish(a, text, keys_of(text), 40);
+  cache.publish(b, text, keys_of(text), 40);
+  ASSERT_TRUE(cache.start(c, cache.match(text, keys_of(text), 39), 40, 3));
+  EXPECT_EQ(c.start_from, c.slot) << "taken over";
+  for (SeqCache* seq : {&a, &b, &c}) cache.release(*seq);
+  EXPECT_EQ(cache.pages_used() + cache.slots_used(), 0);
+}
+
+TEST(CacheManager, WithoutPrefixCachingNothingIsRemembered) {
+  CacheManager cache({.num_pages = 6, .num_slots = 2, .prefix_caching = false});
+  const std::vector<Token> text(40, 7);
+  live(cache, text);
+  EXPECT_EQ(cache.pages_cached() + cache.slots_cached(), 0);
+  EXPECT_EQ(cache.match(text, keys_of(text), 39).num_known, 0);
+}
+
 }  // namespace
 }  // namespace weir

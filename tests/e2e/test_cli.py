@@ -188,7 +188,7 @@ def test_serve_says_what_it_does_with_flags_and_variables_of_vllm():
             '{"method": "qwen3_5_mtp", "num_speculative_tokens": 3}', "--served-model-name", "qwen3.5") as running:
         log = running.log
         for word in ("OMP_NUM_THREADS=1 is not obeyed", "VLLM_USE_V1", "HCCL_BUFFSIZE", "--trust-remote-code: ", "--speculative-config: ",
-                     "--enable-prefix-caching: ", "Application startup complete.", "/v1/chat/completions"):
+                     "Application startup complete.", "/v1/chat/completions"):
             assert word in log, log
         assert "from-env" not in log
         assert running.get("/v1/models").status == 401

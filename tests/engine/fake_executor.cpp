@@ -1,6 +1,7 @@
 #include "tests/engine/fake_executor.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "weir/base/check.h"
@@ -8,6 +9,7 @@
 namespace weir::testing {
 namespace {
 
+constexpr int32_t kConvolution = 3;  // inputs before a token that its convolution needs
 constexpr uint64_t kEmptyPrefix = 0x243f6a8885a308d3u;
 
 uint64_t mix(uint64_t digest, uint64_t value) {
@@ -80,6 +82,13 @@ StepResult FakeExecutor::run(const StepPlan& plan) {
   for (const SeqStep& row : plan.rows) {
     result.rows.push_back(run_row(row));
     if (row_error) result.rows.back().error = row_error(row);
+    if (result.rows.back().error.empty()) continue;
+    for (size_t p = static_cast<size_t>(row.start / kPageTokens); p < row.pages.size(); ++p) {
+      std::vector<Token>& page = pages_[static_cast<size_t>(index(row.pages[p]))];
+      std::fill(page.begin() + (p == static_cast<size_t>(row.start / kPageTokens) ? row.start % kPageTokens : 0), page.end(), -1);
+    }
+    for (const Snapshot& snapshot : row.snapshots) slots_[static_cast<size_t>(index(snapshot.slot))] = {};
+    slots_[static_cast<size_t>(index(row.state_write[0]))] = {};
   }
   return result;
 }
@@ -89,16 +98,29 @@ void FakeExecutor::check_plan(const StepPlan& plan) const {
   WEIR_CHECK(!plan.rows.empty(), "an empty plan");
   int64_t num_tokens = 0;
   std::set<SeqId> seqs;
-  std::set<PageId> pages;
-  std::set<SlotId> slots;
+  std::map<PageId, int> written_pages, pages;  // how many rows …
+  std::map<SlotId, int> written_slots;
   for (const SeqStep& row : plan.rows) {
     num_tokens += static_cast<int64_t>(row.tokens.size());
     WEIR_CHECK(seqs.insert(row.seq).second, "sequence ", index(row.seq), " has two rows");
-    WEIR_CHECK(row.state_write.size() == 1 && slots.insert(row.state_write[0]).second, "slot of sequence ", index(row.seq));
-    for (const PageId page : row.pages) WEIR_CHECK(pages.insert(page).second, "page ", index(page), " is in the plan twice");
     const int32_t end = row.start + static_cast<int32_t>(row.tokens.size());
     WEIR_CHECK(static_cast<int32_t>(row.pages.size()) == (end + kPageTokens - 1) / kPageTokens, "pages of sequence ", index(row.seq));
+    for (const PageId page : std::set<PageId>(row.pages.begin(), row.pages.end())) ++pages[page];
+    for (size_t i = static_cast<size_t>(row.start / kPageTokens); i < row.pages.size(); ++i) ++written_pages[row.pages[i]];
+    WEIR_CHECK(row.state_write.size() == 1, "slots of sequence ", index(row.seq));
+    ++written_slots[row.state_write[0]];
+    for (const Snapshot& snapshot : row.snapshots) {
+      ++written_slots[snapshot.slot];
+      WEIR_CHECK(snapshot.position > row.start && snapshot.position <= end, "snapshot of sequence ", index(row.seq), " at ",
+                 snapshot.position);
+    }
   }
+  for (const auto& [page, count] : written_pages)
+    WEIR_CHECK(count == 1 && pages[page] == 1, "page ", index(page), " is written and shared");
+  for (const auto& [slot, count] : written_slots) WEIR_CHECK(count == 1, "slot ", index(slot), " is written twice");
+  for (const SeqStep& row : plan.rows)
+    WEIR_CHECK(!row.state_read || row.state_read == row.state_write[0] || !written_slots.contains(*row.state_read), "slot ",
+               index(*row.state_read), " is written and read by sequence ", index(row.seq));
   WEIR_CHECK(static_cast<int32_t>(plan.rows.size()) <= config_.scheduler.max_num_seqs, plan.rows.size(), " rows");
   WEIR_CHECK(num_tokens <= config_.scheduler.max_num_batched_tokens, num_tokens, " tokens");
 }
@@ -106,20 +128,24 @@ void FakeExecutor::check_plan(const StepPlan& plan) const {
 RowResult FakeExecutor::run_row(const SeqStep& row) {
   // The prefix is what the pages really hold, and the state must have seen exactly that.
   std::vector<Token> prefix;
-  uint64_t digest = kEmptyPrefix;
+  std::vector<uint64_t> digests{kEmptyPrefix};  // of the first 0, 1, … tokens
   const auto cell = [&](int32_t position) -> Token& {
     const PageId page = row.pages[static_cast<size_t>(position / kPageTokens)];
     return pages_[static_cast<size_t>(index(page))][static_cast<size_t>(position % kPageTokens)];
   };
-  for (int32_t i = 0; i < row.start; ++i) {
-    prefix.push_back(cell(i));
-    digest = mix(digest, static_cast<uint64_t>(cell(i)));
-  }
+  const auto see = [&](Token token) {
+    prefix.push_back(token);
+    digests.push_back(mix(digests.back(), static_cast<uint64_t>(token)));
+  };
+  for (int32_t i = 0; i < row.start; ++i) see(cell(i));
   WEIR_CHECK(row.state_read.has_value() == (row.start > 0), "sequence ", index(row.seq), " starts at ", row.start);
+  State read;
   if (row.state_read) {
-    const State& state = slots_[static_cast<size_t>(index(*row.state_read))];
-    WEIR_CHECK(state.num_tokens == row.start, "sequence ", index(row.seq), " starts at ", row.start, ", its state at ", state.num_tokens);
-    WEIR_CHECK(state.digest == digest, "sequence ", index(row.seq), ": pages and state have seen different tokens");
+    read = slots_[static_cast<size_t>(index(*row.state_read))];
+    WEIR_CHECK(row.start >= read.block && row.start <= read.end() && row.start - std::min(row.start, kConvolution) >= read.oldest_input,
+               "sequence ", index(row.seq), " starts at ", row.start, ", its state reaches from ", read.block, " to ", read.end());
+    WEIR_CHECK(read.digests[static_cast<size_t>(row.start - read.block)] == digests.back(), "sequence ", index(row.seq),
+               ": pages and state have seen different tokens");
   }
 
   RowResult result;
@@ -127,22 +153,33 @@ RowResult FakeExecutor::run_row(const SeqStep& row) {
   WEIR_CHECK(row.prompt_logprobs.has_value() == !row.prompt_next.empty());
   for (size_t i = 0; i < row.tokens.size(); ++i) {
     cell(row.start + static_cast<int32_t>(i)) = row.tokens[i];
-    prefix.push_back(row.tokens[i]);
-    digest = mix(digest, static_cast<uint64_t>(row.tokens[i]));
+    see(row.tokens[i]);
     if (i >= row.prompt_next.size()) continue;
     WEIR_CHECK(i + 1 >= row.tokens.size() || row.prompt_next[i] == row.tokens[i + 1], "prompt_next of sequence ", index(row.seq));
-    result.prompt_logprobs.push_back(logprobs_of(digest, row.prompt_next[i], *row.prompt_logprobs));
+    result.prompt_logprobs.push_back(logprobs_of(digests.back(), row.prompt_next[i], *row.prompt_logprobs));
   }
-  slots_[static_cast<size_t>(index(row.state_write[0]))] = {row.start + static_cast<int32_t>(row.tokens.size()), digest};
+  tokens_computed_ += static_cast<int64_t>(row.tokens.size());
+  for (const Snapshot& snapshot : row.snapshots) store(read, row, digests, snapshot.position, snapshot.slot);
+  store(read, row, digests, static_cast<int32_t>(prefix.size()), row.state_write[0]);
 
   if (!row.sample) return result;
   const Sampling& sample = *row.sample;
   WEIR_CHECK(sample.output_index == static_cast<int32_t>(prefix.size()) - sample.prompt_tokens, "output index of ", index(row.seq));
   WEIR_CHECK(sample.history == (needs_history(*sample.params) ? prefix : std::vector<Token>{}), "history of ", index(row.seq));
+  const uint64_t digest = digests.back();
   const Token token = draw(digest, sample, config_);
   result.tokens = {token};
   if (sample.params->logprobs) result.logprobs = {logprobs_of(digest, token, *sample.params->logprobs)};
   return result;
+}
+
+// As the delta net does: the state before the position's block, the log of that block, and the last inputs of the convolution, of which
+// those before the row are only what the slot read from had.
+void FakeExecutor::store(const State& read, const SeqStep& row, const std::vector<uint64_t>& digests, int32_t position, SlotId slot) {
+  State& out = slots_[static_cast<size_t>(index(slot))];
+  out.block = (position - 1) / kSlotBlock * kSlotBlock;
+  out.digests.assign(digests.begin() + out.block, digests.begin() + position + 1);
+  out.oldest_input = std::max(row.start > 0 ? read.oldest_input : 0, position - kConvolution - kSlotHistory);
 }
 
 }  // namespace weir::testing

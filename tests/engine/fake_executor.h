@@ -1,6 +1,7 @@
 // A model without arithmetic, for testing everything above the ranks: the next token is a hash of the prefix. It has real caches,
-// though: pages hold tokens and slots hold a digest of what they have seen, so a plan that reads pages never written, written by
-// somebody else, or a state of another position fails the test at once. Like a rank, it remembers nothing else between plans.
+// though: pages hold tokens and slots hold digests of what they have seen, so a plan that reads pages never written, written by
+// somebody else, or a state at a position that a real slot no longer reaches (ops/delta_net.h) fails the test at once; so does one in which
+// a row writes what another one reads or writes. Like a rank, it remembers nothing else between plans.
 #pragma once
 
 #include <cstdint>
@@ -31,22 +32,28 @@ class FakeExecutor final : public Executor {
 
   // Called before each plan; may throw, as a broken rank does.
   std::function<void(const StepPlan&)> before_step;
-  // A text for a row makes it fail.
+  // A text for a row makes it fail, leaving rubbish where it wrote.
   std::function<std::string(const SeqStep&)> row_error;
+
+  int64_t tokens_computed() const { return tokens_computed_; }
 
  private:
   struct State {
-    int32_t num_tokens = 0;
-    uint64_t digest = 0;
+    int32_t block = 0;              // its matrix is the one before this token …
+    std::vector<uint64_t> digests;  // … and its log has those after: digests of the first block, block + 1, … tokens
+    int32_t oldest_input = 0;       // of the convolution
+    int32_t end() const { return block + static_cast<int32_t>(digests.size()) - 1; }
   };
 
   void check_plan(const StepPlan& plan) const;
   RowResult run_row(const SeqStep& row);
+  void store(const State& read, const SeqStep& row, const std::vector<uint64_t>& digests, int32_t position, SlotId slot);
 
   EngineConfig config_;
   std::optional<StepId> last_step_;
   std::vector<std::vector<Token>> pages_;  // [num_pages][kPageTokens]
   std::vector<State> slots_;
+  int64_t tokens_computed_ = 0;
 };
 
 }  // namespace weir::testing

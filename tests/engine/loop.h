@@ -28,13 +28,17 @@ struct Loop {
   }
   StepPlan step() {
     StepPlan plan = scheduler.plan();
-    scheduler.check_invariants();
+    check();
     if (plan.rows.empty()) return plan;
     StepResult result = executor.run(plan);
     check_result(plan, result);
     take(scheduler.commit(plan, std::move(result)));
-    scheduler.check_invariants();
+    check();
     return plan;
+  }
+  void check() const {
+    scheduler.check_invariants();
+    cache.check_invariants();
   }
   void take(std::vector<RequestOutput> outputs) {
     for (RequestOutput& output : outputs) answers[output.id].take(std::move(output));

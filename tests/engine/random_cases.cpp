@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <random>
 #include <set>
 #include <thread>
@@ -22,9 +23,29 @@ EngineConfig random_config(std::mt19937& rng) {
   config.scheduler.max_num_seqs = between(1, 8);
   config.scheduler.max_num_batched_tokens = between(1, 300);
   config.scheduler.max_model_len = between(201, 400);
+  config.cache.prefix_caching = rng() % 5 != 0;
+  config.cache.snapshot_interval = std::array{0, 32, 64}[rng() % 3];
+  if (rng() % 3 == 0) config.cache.num_slots += between(1, 30);  // for snapshots alone
+  if (rng() % 3 == 0) config.cache.num_pages += between(1, 100);
   if (rng() % 2) config.scheduler.long_prefill_token_threshold = between(1, 150);
   config.eos_token_ids = {3, 4};
   return config;
+}
+
+// A text that goes on where an earlier request's prompt or answer was, or in the middle of it, or begins anew.
+void follow_up(std::mt19937& rng, Request& request, const std::vector<Request>& earlier, const EngineConfig& config) {
+  if (rng() % 8 == 0) request.cache_salt = "a salt";
+  if (earlier.empty() || rng() % 4 == 0) return;
+  const Request& other = earlier[rng() % earlier.size()];
+  std::vector<Token> text = other.prompt;
+  const std::vector<Token> answer = expected_answer(other, config).tokens;
+  text.insert(text.end(), answer.begin(), answer.end());
+  const size_t most = std::min<size_t>(text.size(), 100), keep = rng() % 3 == 0 ? most : rng() % (most + 1);
+  std::vector<Token> own = request.prompt;
+  own.resize(std::min({own.size(), static_cast<size_t>(rng() % 20), 100 - keep}));
+  if (keep + own.size() == 0) return;
+  request.prompt.assign(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(keep));
+  request.prompt.insert(request.prompt.end(), own.begin(), own.end());
 }
 
 // An answer that was cut short by an abort or a failure is the beginning of the whole one.
@@ -39,7 +60,7 @@ void expect_beginning(const Answer& answer, const Request& request, const Engine
 
 }  // namespace
 
-int64_t run_scheduler_case(uint32_t seed) {
+CaseCounts run_scheduler_case(uint32_t seed) {
   SCOPED_TRACE(::testing::Message() << "scheduler case " << seed);
   constexpr uint64_t kRequests = 25;
   std::mt19937 rng(seed);
@@ -47,11 +68,15 @@ int64_t run_scheduler_case(uint32_t seed) {
   std::set<RequestId> aborted;
   const bool rows_fail = rng() % 2;
   loop.executor.row_error = [&](const SeqStep&) { return rows_fail && rng() % 500 == 0 ? "a bad row" : ""; };
+  const bool alike = rng() % 4 != 0;
+  std::vector<Request> seen;
   uint64_t next = 0;
   while (next < kRequests || !loop.scheduler.idle()) {
     while (next < kRequests && rng() % 3 == 0) {
       Request request = random_request(rng, next++, 100, 150);
       request.priority = static_cast<int32_t>(rng() % 3);
+      if (alike) follow_up(rng, request, seen, loop.config);
+      seen.push_back(request);
       loop.add(request);
     }
     if (next > 0 && rng() % 20 == 0) {
@@ -60,10 +85,11 @@ int64_t run_scheduler_case(uint32_t seed) {
       loop.abort(id);
       EXPECT_TRUE(loop.finished(id));
     }
+    if (rng() % 100 == 0) loop.scheduler.apply(ResetPrefixCache{});
     if (rng() % 300 == 0) {
       const StepPlan plan = loop.scheduler.plan();
       loop.take(loop.scheduler.fail_rows(plan, "a bad step"));
-      loop.scheduler.check_invariants();
+      loop.check();
     }
     loop.step();
   }
@@ -78,7 +104,7 @@ int64_t run_scheduler_case(uint32_t seed) {
     else
       expect_answer(answer, request, loop.config);
   }
-  return loop.scheduler.counters().preemptions;
+  return {loop.scheduler.counters().preemptions, loop.scheduler.counters().prefix_hits};
 }
 
 void run_engine_case(uint32_t seed) {
@@ -103,6 +129,8 @@ void run_engine_case(uint32_t seed) {
         for (uint64_t i = 0; i < kEach; ++i) {
           Request request = random_request(own, t * kEach + i, 100, 100);
           request.priority = static_cast<int32_t>(own() % 3);
+          follow_up(own, request, requests[t], config);
+          if (own() % 50 == 0) engine.reset_prefix_cache();
           requests[t].push_back(request);
           engine.submit(std::move(request), collector.listener());
           if (own() % 4 == 0) engine.abort(requests[t][own() % requests[t].size()].id);

@@ -1,4 +1,5 @@
-// Whole lives of an engine drawn from a seed: sizes of pools and budget, arrivals, priorities, aborts and failures. A fixed range of
+// Whole lives of an engine drawn from a seed: sizes of pools and budget, arrivals, texts that repeat
+// and continue each other, priorities, aborts and failures. A fixed range of
 // seeds is a test, an endless one a soak. Failures are gtest failures.
 #pragma once
 
@@ -6,8 +7,12 @@
 
 namespace weir::testing {
 
-// The scheduler alone, step by step, with invariants checked around each. Returns how often a sequence was preempted.
-int64_t run_scheduler_case(uint32_t seed);
+struct CaseCounts {
+  int64_t preemptions = 0, prefix_hits = 0;
+};
+
+// The scheduler alone, step by step, with invariants checked around each.
+CaseCounts run_scheduler_case(uint32_t seed);
 
 // An engine on its thread with several client threads. The interleaving is the operating system's; the answers are not.
 void run_engine_case(uint32_t seed);

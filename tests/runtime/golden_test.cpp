@@ -130,6 +130,40 @@ TEST_P(Golden, BatchingDoesNotChangeABit) {
   }
 }
 
+// A slot that has seen `ids` is read where another text leaves them, a little before its end, by two rows of one step.
+TEST_P(Golden, GoingOnFromAStateAndPagesThatAreSharedDoesNotChangeABit) {
+  for (const DType compute : {DType::kF32, DType::kBF16}) {
+    GoldenModel model(dir(), compute);
+    std::mt19937 rng(6);
+    for (const int32_t seen : {35, 64, 79, 96, 150}) {
+      const int32_t shared = seen / 16 * 16;
+      std::vector<Token> first(static_cast<size_t>(seen)), texts[2];
+      const auto random_token = [&] { return static_cast<Token>(rng() % static_cast<uint32_t>(model.config().vocab_size)); };
+      for (Token& token : first) token = random_token();
+      std::vector<std::vector<float>> cold[2];
+      for (size_t i = 0; i < 2; ++i) {
+        texts[i].assign(first.begin(), first.begin() + shared);
+        for (size_t n = 0; n < 5 + 90 * i; ++n) texts[i].push_back(random_token());
+        cold[i] = model.prefill(static_cast<int32_t>(1 + i), texts[i], 0);
+      }
+      model.prefill(0, first, 48);
+      std::vector<SeqStep> rows;
+      for (int32_t i = 0; i < 2; ++i) {
+        SeqStep row = GoldenModel::row(3 + i, shared, {texts[i].begin() + shared, texts[i].end()});
+        std::copy_n(GoldenModel::row(0, 0, first).pages.begin(), shared / 16, row.pages.begin());
+        row.state_read = SlotId(0);
+        rows.push_back(std::move(row));
+      }
+      const auto warm = model.step(rows);
+      size_t at = 0;
+      for (size_t i = 0; i < 2; ++i)
+        for (size_t t = static_cast<size_t>(shared); t < texts[i].size(); ++t)
+          expect_same_bits(warm[at++], cold[i][t],
+                           "seen " + std::to_string(seen) + ", text " + std::to_string(i) + ", token " + std::to_string(t));
+    }
+  }
+}
+
 TEST_P(Golden, Bfloat16StaysNearTheReference) {
   GoldenModel model(dir(), DType::kBF16);
   const std::vector<float> want = reference_.floats("text.0.logits");

@@ -18,7 +18,7 @@ TEST(MemoryPlan, StaysInsideTheBudget) {
     const MemoryPlan plan = plan_memory(tiny(), request(megabytes << 20));
     EXPECT_LE(plan.total(), megabytes << 20);
     EXPECT_GE(plan.num_pages * 16, 4096);
-    EXPECT_EQ(plan.num_slots, plan.max_num_seqs);
+    EXPECT_EQ(plan.num_slots, plan.max_num_seqs + plan.num_snapshots);
   }
 }
 
@@ -50,6 +50,44 @@ TEST(MemoryPlan, LowersTheModelsOwnLengthWithANotice) {
   const MemoryPlan plan = plan_memory(tiny(), r);
   EXPECT_LT(plan.max_model_len, 32768);
   EXPECT_NE(plan.notice.find("--max-model-len"), std::string::npos);
+}
+
+TEST(MemoryPlan, SnapshotsGetAQuarterOfTheRoomOrWhatIsAskedFor) {
+  MemoryRequest r = request(int64_t{4000} << 20);
+  r.cache_bytes = int64_t{400} << 20;
+  r.max_num_seqs = 4;
+  MemoryPlan plan = plan_memory(tiny(), r);
+  EXPECT_EQ(plan.num_snapshots, 0);
+  EXPECT_EQ(plan.num_slots, 4);
+  r.num_snapshots = std::nullopt;
+  plan = plan_memory(tiny(), r);
+  EXPECT_GT(plan.num_snapshots, 4);
+  EXPECT_EQ(plan.num_slots, 4 + plan.num_snapshots);
+  EXPECT_LE(plan.num_snapshots * plan.slot_bytes, r.cache_bytes / 4);
+  EXPECT_LE(plan.pages + plan.slots, r.cache_bytes);
+  r.num_snapshots = 10;
+  EXPECT_EQ(plan_memory(tiny(), r).num_snapshots, 10);
+  EXPECT_NE(plan_memory(tiny(), r).str().find("4 sequences and 10 snapshots"), std::string::npos);
+  r.num_snapshots = 1'000'000;
+  plan = plan_memory(tiny(), r);
+  EXPECT_LE(plan.slots, r.cache_bytes / 4 * 3);
+  EXPECT_NE(plan.notice.find("--num-state-snapshots lowered from 1000000"), std::string::npos);
+  r.num_snapshots = std::nullopt;
+  r.cache_bytes = int64_t{100} << 30;
+  r.budget = int64_t{200} << 30;
+  EXPECT_EQ(plan_memory(tiny(), r).num_snapshots, 4096);
+}
+
+TEST(MemoryPlan, ALengthThatIsAskedForGoesBeforeSnapshotsThatAreNot) {
+  MemoryRequest r = request(int64_t{1} << 30);
+  r.max_num_seqs = 1;
+  r.max_model_len = 32768;
+  const MemoryPlan alone = plan_memory(tiny(), r);
+  r.cache_bytes = alone.slot_bytes + 32768 / 16 * alone.page_bytes;
+  r.num_snapshots = std::nullopt;
+  EXPECT_EQ(plan_memory(tiny(), r).num_snapshots, 0);
+  r.max_model_len = 0;
+  EXPECT_GT(plan_memory(tiny(), r).num_snapshots, 0);
 }
 
 TEST(MemoryPlan, RefusesWhatCannotFitAtAll) { EXPECT_THROW(plan_memory(tiny(), request(1 << 20)), Error); }

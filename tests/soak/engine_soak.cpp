@@ -35,11 +35,12 @@ int main(int argc, char** argv) {
   GTEST_FLAG_SET(throw_on_failure, true);
   weir::set_log_level(static_cast<weir::LogLevel>(static_cast<int>(weir::LogLevel::kError) + 1));  // steps fail on purpose
   const auto end = Clock::now() + std::chrono::seconds(*seconds);
-  int64_t cases = 0, preemptions = 0;
+  int64_t cases = 0, preemptions = 0, hits = 0;
   uint32_t seed = *first;
   do {
     try {
-      preemptions += weir::testing::run_scheduler_case(seed);
+      const auto counts = weir::testing::run_scheduler_case(seed);
+      preemptions += counts.preemptions, hits += counts.prefix_hits;
       if (cases % 16 == 0) weir::testing::run_engine_case(seed);
     } catch (const std::exception& e) {
       std::fprintf(stderr, "seed %u failed:\n%s\n", seed, e.what());
@@ -47,7 +48,7 @@ int main(int argc, char** argv) {
     }
     ++cases, ++seed;
   } while (Clock::now() < end);
-  std::printf("soak_engine: %lld cases from seed %u, %lld preemptions, no failure\n", static_cast<long long>(cases), *first,
-              static_cast<long long>(preemptions));
+  std::printf("soak_engine: %lld cases from seed %u, %lld preemptions, %lld cached tokens, no failure\n", static_cast<long long>(cases),
+              *first, static_cast<long long>(preemptions), static_cast<long long>(hits));
   return 0;
 }

@@ -104,6 +104,7 @@ Request Generation::engine_request(int32_t choice, RequestId id) const {
   request.sampling = prompt.sampling;
   request.priority = fields_.priority;
   request.prompt_only = fields_.max_tokens == 0;
+  request.cache_salt = fields_.cache_salt;
   request.trace = id_;
   if (const int32_t sample = choice % fields_.n; sample > 0 && prompt.sampling->seed) {
     SamplingParams own = *prompt.sampling;  // the samples of one seed must differ

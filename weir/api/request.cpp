@@ -9,6 +9,7 @@ namespace {
 constexpr int32_t kMaxLogprobs = 20;
 constexpr size_t kMaxStops = 64;
 constexpr size_t kMaxStopBytes = 4096;
+constexpr size_t kMaxSaltBytes = 1024;
 constexpr int32_t kMaxInt = std::numeric_limits<int32_t>::max();
 
 template <class T>
@@ -110,6 +111,11 @@ GenerationFields parse_common(const Fields& body, const ServedModel& model, cons
   if (const auto best_of = body.int32("best_of"); best_of && *best_of != out.n)
     fail_field(body.name("best_of"), "must be equal to n (", out.n, "), got ", *best_of);
   assign(out.priority, body.int32("priority"));
+  if (const auto salt = body.text("cache_salt")) {
+    if (salt->empty() || salt->size() > kMaxSaltBytes)
+      fail_field(body.name("cache_salt"), "must have 1 to ", kMaxSaltBytes, " bytes, got ", salt->size());
+    out.cache_salt = *salt;
+  }
 
   assign(out.stream, body.boolean("stream"));
   if (const Json* stream_options = body.object("stream_options")) {

@@ -27,6 +27,7 @@ struct GenerationFields {
   bool return_tokens_as_token_ids = false;  // tokens of logprobs are spelled "token_id:123"
   int32_t n = 1;
   int32_t priority = 0;
+  std::string cache_salt;  // cached prefixes are shared among requests with the same one only
   bool stream = false;
   bool include_usage = false;           // a last chunk with the usage
   bool continuous_usage_stats = false;  // the usage so far in every chunk

@@ -157,9 +157,6 @@ std::vector<Row> feature_rows() {
         .help = "Speculative decoding. Not built yet (issue 5): answers are the same, decoding is not sped up.",
         .aliases = {"-sc"}},
        review_speculation},
-      {boolean("enable-prefix-caching", "Reuse of computed prefixes. Not built yet (issue 4): every prompt is computed in full."),
-       when_on("enable-prefix-caching",
-               warn("--enable-prefix-caching: prefix caching is not built yet (issue 4); every prompt is computed in full"))},
       {{.name = "quantization", .group = kAccepted, .help = "Weight format; only none is built (issue 6).", .aliases = {"-q"}},
        [](const Flags& flags) -> Remark {
          const std::string method = flags.text("quantization");

@@ -94,6 +94,27 @@ std::vector<FlagSpec> engine_flags() {
        .help = "Bytes for KV pages and delta-net states, instead of what --gpu-memory-utilization leaves.",
        .min = 1},
 
+      {.name = "enable-prefix-caching",
+       .type = FlagType::kBool,
+       .group = "Prefix cache",
+       .help = "Begin prompts behind what earlier requests have computed of them. Answers are the same, bit for bit.",
+       .fallback = defaults.enable_prefix_caching ? "true" : "false"},
+      {.name = "num-state-snapshots",
+       .type = FlagType::kCount,
+       .group = "Prefix cache",
+       .help = "Delta-net states kept beside those of running requests. auto: up to a quarter of the cache's bytes.",
+       .fallback = "auto",
+       .choices = {"auto"},
+       .min = 0,
+       .max = 1 << 20},
+      {.name = "prefix-cache-retention-interval",
+       .type = FlagType::kCount,
+       .group = "Prefix cache",
+       .help = "A state is kept after this many tokens of a long prompt, too; 0: only at its end and where texts diverge.",
+       .fallback = std::to_string(defaults.prefix_cache_retention_interval),
+       .min = 0,
+       .max = kInt32Max},
+
       {.name = "max-num-seqs",
        .type = FlagType::kCount,
        .group = "Scheduling",
@@ -130,6 +151,9 @@ EngineOptions engine_options(const Flags& flags) {
   options.long_prefill_token_threshold = static_cast<int32_t>(flags.integer("long-prefill-token-threshold"));
   options.memory_utilization = flags.number("gpu-memory-utilization");
   options.kv_cache_memory_bytes = flags.find_integer("kv-cache-memory-bytes").value_or(0);
+  options.enable_prefix_caching = flags.boolean("enable-prefix-caching");
+  if (const auto snapshots = flags.find_integer("num-state-snapshots")) options.num_state_snapshots = static_cast<int32_t>(*snapshots);
+  options.prefix_cache_retention_interval = static_cast<int32_t>(flags.integer("prefix-cache-retention-interval"));
   options.seed = static_cast<uint64_t>(flags.integer("seed"));
   options.generation_config = flags.text("generation-config");
   options.override_generation_config = flags.find_json("override-generation-config");

@@ -149,6 +149,7 @@ LocalEngine start_local_engine(const EngineOptions& options) {
                            .max_num_seqs = options.max_num_seqs,
                            .max_num_batched_tokens = batched,
                            .max_model_len = options.max_model_len,
+                           .num_snapshots = options.enable_prefix_caching ? options.num_state_snapshots : 0,
                            .threads = threads,
                            .budget = static_cast<int64_t>(static_cast<double>(available_memory()) * options.memory_utilization),
                            .cache_bytes = options.kv_cache_memory_bytes});
@@ -166,7 +167,10 @@ LocalEngine start_local_engine(const EngineOptions& options) {
                                                            .arena_bytes = 2 * plan.activations,
                                                            .num_tokens = out.model.tokenizer->size(),
                                                            .eos_token_ids = eos});
-  out.engine = std::make_unique<Engine>(EngineConfig{.cache = {.num_pages = plan.num_pages, .num_slots = plan.num_slots},
+  out.engine = std::make_unique<Engine>(EngineConfig{.cache = {.num_pages = plan.num_pages,
+                                                               .num_slots = plan.num_slots,
+                                                               .prefix_caching = options.enable_prefix_caching,
+                                                               .snapshot_interval = options.prefix_cache_retention_interval},
                                                      .scheduler = {.max_num_seqs = plan.max_num_seqs,
                                                                    .max_num_batched_tokens = batched,
                                                                    .max_model_len = plan.max_model_len,

@@ -22,6 +22,9 @@ struct EngineOptions {
   int32_t long_prefill_token_threshold = 0;
   double memory_utilization = 0.9;    // of the memory this process may use (cgroup-aware)
   int64_t kv_cache_memory_bytes = 0;  // 0: what memory_utilization leaves, bounded by need
+  bool enable_prefix_caching = true;
+  std::optional<int32_t> num_state_snapshots;      // nullopt: chosen from what fits
+  int32_t prefix_cache_retention_interval = 2048;  // tokens; 0: no states inside long prompts
   uint64_t seed = 0;
   std::string generation_config = "auto";          // auto: generation_config.json of the model; vllm: none; else a directory
   std::optional<Json> override_generation_config;  // an object, over the file's fields

@@ -10,9 +10,14 @@ namespace weir {
 constexpr int32_t kPageTokens = 16;  // tokens per attention page
 constexpr int32_t kChunkAlign = 64;  // unfinished prompt chunks end at multiples of this where possible: whole blocks are faster
 
+constexpr int32_t kSlotHistory = 16;  // a delta-net slot that has seen N tokens can be read at any position p with N - 16 <= p <= N …
+constexpr int32_t kSlotBlock = 64;    // … that is not before N's block: 64 * ((N - 1) / 64) <= p
+
 struct CacheConfig {
   int32_t num_pages = 0;
-  int32_t num_slots = 0;
+  int32_t num_slots = 0;  // of running sequences and of snapshots
+  bool prefix_caching = true;
+  int32_t snapshot_interval = 2048;  // tokens between snapshots inside a long prompt, rounded down to whole pages; 0: none there
 };
 
 struct SchedulerConfig {

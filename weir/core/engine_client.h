@@ -13,13 +13,13 @@ struct EngineStatus {
   int32_t num_running = 0;
   int32_t num_waiting = 0;
   int32_t max_num_seqs = 0;
-  int32_t pages_used = 0, pages_total = 0;
-  int32_t slots_used = 0, slots_total = 0;
+  int32_t pages_used = 0, pages_cached = 0, pages_total = 0;  // held by sequences; free for them but still known as prefixes; all
+  int32_t slots_used = 0, slots_cached = 0, slots_total = 0;
   int64_t steps = 0;
   int64_t prompt_tokens = 0;      // computed since start
   int64_t generation_tokens = 0;  // sampled since start
   int64_t preemptions = 0;
-  int64_t prefix_queries = 0, prefix_hits = 0;  // tokens
+  int64_t prefix_queries = 0, prefix_hits = 0;  // tokens of prompts looked up in the prefix cache, and found there
   double run_seconds = 0;                       // inside Executor::run
   double host_seconds = 0;                      // planning, committing and emitting, while the ranks have nothing to do
   std::string failure;                          // not empty: the engine is dead and answers every request with this
@@ -40,6 +40,9 @@ class EngineClient {
 
   // Stops a request within one step; its last output says kAbort. Unknown or finished ids are ignored.
   virtual void abort(RequestId id) = 0;
+
+  // Forgets all prefixes before any request submitted later is looked at. What runs goes on.
+  virtual void reset_prefix_cache() = 0;
 
   virtual EngineStatus status() const = 0;
 };

@@ -43,6 +43,7 @@ struct Request {
   std::shared_ptr<const SamplingParams> sampling;  // shared by the n samples of one HTTP request
   int32_t priority = 0;                            // lower runs first; arrival breaks ties
   bool prompt_only = false;                        // max_tokens 0 (echo with logprobs): stop after the prompt, sample nothing
+  std::string cache_salt;                          // prefixes are shared among requests with the same salt only
   std::string trace;                               // X-Request-Id of the client, for log lines
 };
 

@@ -106,6 +106,11 @@ void Engine::abort(RequestId id) {
   if (impl_->live.contains(id)) impl_->inbox.push({Abort{id}, {}});
 }
 
+void Engine::reset_prefix_cache() {
+  const std::lock_guard lock(impl_->mu);
+  if (!impl_->closed) impl_->inbox.push({ResetPrefixCache{}, {}});
+}
+
 EngineStatus Engine::status() const {
   const std::lock_guard lock(impl_->mu);
   EngineStatus status = impl_->published;
@@ -159,11 +164,13 @@ void Engine::Impl::step() {
 
 void Engine::Impl::apply_inbox() {
   std::vector<RequestOutput> aborted;
+  bool forgotten = false;
   for (Message& message : inbox.drain()) {
+    forgotten |= std::holds_alternative<ResetPrefixCache>(message.command);
     if (const Add* add = std::get_if<Add>(&message.command)) listeners.emplace(add->request.id, std::move(message.on_output));
     if (auto output = scheduler.apply(std::move(message.command))) aborted.push_back(std::move(*output));
   }
-  if (!aborted.empty()) publish(std::move(aborted));
+  if (forgotten || !aborted.empty()) publish(std::move(aborted));
 }
 
 // The ranks execute the plan. Whatever goes wrong there ends the requests of this plan, not the engine, unless ranks are lost.
@@ -194,10 +201,14 @@ std::vector<RequestOutput> Engine::Impl::run_plan(const StepPlan& plan) {
 void Engine::Impl::publish(std::vector<RequestOutput> outputs) {
   now.num_running = scheduler.num_running();
   now.pages_used = cache.pages_used();
+  now.pages_cached = cache.pages_cached();
   now.slots_used = cache.slots_used();
+  now.slots_cached = cache.slots_cached();
   now.prompt_tokens = scheduler.counters().prompt_tokens;
   now.generation_tokens = scheduler.counters().generation_tokens;
   now.preemptions = scheduler.counters().preemptions;
+  now.prefix_queries = scheduler.counters().prefix_queries;
+  now.prefix_hits = scheduler.counters().prefix_hits;
   now.num_waiting = scheduler.num_waiting();
   {
     const std::lock_guard lock(mu);

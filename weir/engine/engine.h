@@ -19,6 +19,7 @@ class Engine final : public EngineClient {
 
   void submit(Request request, OnOutput on_output) override;
   void abort(RequestId id) override;
+  void reset_prefix_cache() override;
   EngineStatus status() const override;
 
  private:

@@ -31,6 +31,11 @@ int32_t pages_to_admit(const Sequence& seq, int32_t num_running) {
   return pages_for(int64_t{seq.num_tokens()} + 1) + num_running;
 }
 
+int32_t reusable_tokens(const Sequence& seq) {
+  const bool reports = seq.request.sampling->prompt_logprobs && seq.num_prompt_logprobs < seq.num_prompt - 1;
+  return reports ? seq.num_prompt_logprobs : seq.num_tokens() - 1;  // token i reports on token i + 1
+}
+
 std::optional<Finish> finish_after_token(const Sequence& seq, const EngineConfig& config) {
   const SamplingParams& sampling = *seq.request.sampling;
   const Token last = seq.tokens.back();

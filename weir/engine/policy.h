@@ -26,6 +26,10 @@ int32_t chunk_tokens(const Sequence& seq, int32_t budget, bool may_split_block, 
 // Alone it needs no reserve.
 int32_t pages_to_admit(const Sequence& seq, int32_t num_running);
 
+// Tokens of a sequence that may be taken from the prefix cache: all but the last, which has to be computed to draw the next one; and only
+// those whose log-probabilities are not asked for, or are known.
+int32_t reusable_tokens(const Sequence& seq);
+
 // Why the sequence ends after the token sampled last, or nullopt. REQUIRES: num_output() > 0.
 std::optional<Finish> finish_after_token(const Sequence& seq, const EngineConfig& config);
 

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <iterator>
+#include <span>
 #include <utility>
 
 #include "weir/base/check.h"
+#include "weir/base/log.h"
+#include "weir/cache/policy.h"
 
 namespace weir {
 namespace {
@@ -21,10 +24,23 @@ bool needs_history(const SamplingParams& p) {
   return p.presence_penalty != 0 || p.frequency_penalty != 0 || p.repetition_penalty != 1 || !p.bad_words.empty();
 }
 
+// Why so much of a prompt was cached and no more.
+std::string explain_match(const Sequence& seq, const PrefixMatch& match) {
+  const int32_t limit = reusable_tokens(seq);
+  std::string out = concat(match.num_tokens, " of ", seq.num_prompt, " prompt tokens cached");
+  if (match.num_tokens / kPageTokens == limit / kPageTokens && limit == seq.num_prompt - 1) return out;
+  if (limit == 0 && seq.num_prompt > 1) return out + ": prompt_logprobs need every token computed";
+  if (match.num_known > match.num_tokens) return out + concat(": the text is known up to ", match.num_known, ", but no state there");
+  if (match.num_known / kPageTokens == limit / kPageTokens) return out + concat(": too short, pages hold ", kPageTokens, " tokens");
+  return out + concat(": tokens ", match.num_known, " to ", match.num_known + kPageTokens, " follow this beginning for the first time",
+                      seq.request.cache_salt.empty() ? "" : " with this cache_salt", ", or were forgotten");
+}
+
 RequestOutput output_of(const Sequence& seq) {
   RequestOutput output;
   output.id = seq.request.id;
   output.usage.prompt_tokens = seq.num_prompt;
+  output.usage.cached_tokens = seq.num_cached;
   output.usage.completion_tokens = seq.num_output();
   return output;
 }
@@ -36,6 +52,10 @@ Scheduler::Scheduler(EngineConfig config, CacheManager& cache) : config_(std::mo
 std::optional<RequestOutput> Scheduler::apply(Command command) {
   if (Add* const added = std::get_if<Add>(&command)) {
     add(std::move(added->request));
+    return std::nullopt;
+  }
+  if (std::holds_alternative<ResetPrefixCache>(command)) {
+    cache_.reset_prefixes();
     return std::nullopt;
   }
   const auto found = by_request_.find(std::get<Abort>(command).id);
@@ -50,6 +70,7 @@ void Scheduler::add(Request request) {
   seq->tokens = std::exchange(request.prompt, {});
   seq->num_prompt = static_cast<int32_t>(seq->tokens.size());
   seq->seed = request.sampling->seed.value_or(mix(config_.seed ^ mix(index(seq->id))));
+  seq->keys = PageKeys(request.cache_salt);
   seq->request = std::move(request);
   const bool is_new = by_request_.emplace(seq->request.id, seq->id).second;
   WEIR_CHECK(is_new, "request id ", index(seq->request.id), " is in use");
@@ -80,13 +101,13 @@ StepPlan Scheduler::plan() {
   }
 
   // Whoever was preempted in this step would only be let in to be preempted again.
-  while (counters_.preemptions == preemptions_before && !waiting_.empty() && can_admit(**waiting_.begin())) {
+  while (counters_.preemptions == preemptions_before && !waiting_.empty()) {
     Sequence& seq = **waiting_.begin();
-    const int32_t num_tokens = chunk_tokens(seq, budget, std::exchange(is_first, false), config_.scheduler);
+    const int32_t num_tokens = admit(seq, budget, std::exchange(is_first, false));
     if (num_tokens == 0) break;
-    start(seq);
     give(seq, num_tokens);
   }
+  for (SeqStep& row : plan.rows) add_snapshots(row);  // last: they get the slots that no sequence needs
   WEIR_CHECK(!plan.rows.empty() || idle(), running_.size(), " running, ", waiting_.size(), " waiting");
   return plan;
 }
@@ -108,21 +129,47 @@ std::vector<Sequence*> Scheduler::running_with_pages() {
   return ready;
 }
 
-bool Scheduler::can_admit(const Sequence& seq) const {
-  return num_running() < most_running(config_) && cache_.pages_free() >= pages_to_admit(seq, num_running());
-}
-
-void Scheduler::start(Sequence& seq) {
+// Lets a waiting sequence in and returns how many tokens it computes in this step; 0: it goes on waiting.
+int32_t Scheduler::admit(Sequence& seq, int32_t budget, bool may_split_block) {
+  if (budget == 0 || num_running() >= most_running(config_)) return 0;
+  if (cache_.prefix_caching()) seq.keys.extend(seq.tokens);
+  const PrefixMatch match = cache_.match(seq.tokens, seq.keys, reusable_tokens(seq));
+  seq.num_computed = match.num_tokens;
+  const int32_t num_tokens = chunk_tokens(seq, budget, may_split_block, config_.scheduler);
   // All pages of the prompt now, not chunk by chunk: a prompt that has begun is not preempted for want of its own pages.
-  const bool has_pages = cache_.grow(seq.cache, seq.num_tokens());
-  WEIR_CHECK(has_pages, cache_.pages_free(), " pages and ", cache_.slots_free(), " slots free");
+  if (num_tokens == 0 || !cache_.start(seq.cache, match, seq.num_tokens(), pages_to_admit(seq, num_running()))) {
+    seq.num_computed = 0;
+    return 0;
+  }
+  count_lookup(seq, match);
   waiting_.erase(&seq);
   running_.insert(&seq);
   seq.status = SeqStatus::kRunning;
+  return num_tokens;
+}
+
+void Scheduler::count_lookup(Sequence& seq, const PrefixMatch& match) {
+  seq.num_known = match.num_known;
+  if (!cache_.prefix_caching() || std::exchange(seq.was_admitted, true)) return;
+  seq.num_cached = match.num_tokens;
+  counters_.prefix_queries += seq.num_prompt;
+  counters_.prefix_hits += match.num_tokens;
+  log_debug("prefix cache: request ", index(seq.request.id), " (", seq.request.trace, "): ", explain_match(seq, match));
+}
+
+void Scheduler::add_snapshots(SeqStep& row) {
+  if (!cache_.prefix_caching()) return;
+  Sequence& seq = sequence(row.seq);
+  cache_.take_snapshots(seq.cache, snapshot_positions({.start = row.start,
+                                                       .end = row.start + static_cast<int32_t>(row.tokens.size()),
+                                                       .num_prompt = seq.num_prompt,
+                                                       .junction = seq.num_known,
+                                                       .interval = config_.cache.snapshot_interval}));
+  row.snapshots = seq.cache.snapshots;
 }
 
 void Scheduler::preempt(Sequence& seq) {
-  cache_.release(seq.cache);
+  cache_.retire(seq.cache, seq.tokens, seq.keys, seq.num_computed);
   seq.num_computed = 0;
   running_.erase(&seq);
   waiting_.insert(&seq);
@@ -137,7 +184,7 @@ SeqStep Scheduler::make_row(const Sequence& seq, int32_t num_tokens) const {
   const int32_t end = row.start + num_tokens;
   row.tokens.assign(seq.tokens.begin() + row.start, seq.tokens.begin() + end);
   row.pages.assign(seq.cache.pages.begin(), seq.cache.pages.begin() + pages_for(end));
-  if (row.start > 0) row.state_read = seq.cache.slot;
+  if (row.start > 0) row.state_read = seq.cache.start_from ? seq.cache.start_from : seq.cache.slot;
   row.state_write = {*seq.cache.slot};
 
   const SamplingParams& params = *seq.request.sampling;
@@ -172,6 +219,8 @@ std::optional<RequestOutput> Scheduler::commit_row(const SeqStep& row, RowResult
   if (!result.error.empty()) return finish(seq, output_of(seq), {FinishReason::kError, std::nullopt, std::move(result.error)});
 
   seq.num_computed += static_cast<int32_t>(row.tokens.size());
+  if (cache_.prefix_caching()) seq.keys.extend(std::span(seq.tokens).first(static_cast<size_t>(seq.num_computed)));
+  cache_.publish(seq.cache, seq.tokens, seq.keys, seq.num_computed);
   counters_.prompt_tokens += std::clamp(seq.num_prompt - row.start, 0, static_cast<int32_t>(row.tokens.size()));
   if (row.prompt_logprobs) {
     // After a preemption the chunks may fall differently: skip what an earlier chunk has reported.
@@ -217,7 +266,11 @@ std::vector<RequestOutput> Scheduler::finish_all(const Finish& reason) {
 }
 
 RequestOutput Scheduler::finish(Sequence& seq, RequestOutput last, Finish reason) {
-  cache_.release(seq.cache);
+  // An error leaves pages and slot as it found or half-wrote them; everything else ends between two steps.
+  if (reason.reason == FinishReason::kError)
+    cache_.release(seq.cache);
+  else
+    cache_.retire(seq.cache, seq.tokens, seq.keys, seq.num_computed);
   (seq.status == SeqStatus::kRunning ? running_ : waiting_).erase(&seq);
   by_request_.erase(seq.request.id);
   sequences_.erase(SeqId{seq.id});  // a copy: the key must outlive the sequence it is read from
@@ -232,22 +285,27 @@ Sequence& Scheduler::sequence(SeqId id) {
 }
 
 void Scheduler::check_invariants() const {
-  int32_t pages = 0;
+  std::set<PageId> pages;
+  std::set<SlotId> slots;
   for (const Sequence* seq : running_) {
     const int32_t held = static_cast<int32_t>(seq->cache.pages.size());
     WEIR_CHECK(seq->status == SeqStatus::kRunning && seq->cache.slot && seq->num_pending() > 0, "sequence ", index(seq->id));
     WEIR_CHECK(held == pages_for(seq->num_tokens()) || held == pages_for(seq->num_tokens() - 1), "sequence ", index(seq->id), " holds ",
                held, " pages for ", seq->num_tokens(), " tokens");
-    pages += held;
+    pages.insert(seq->cache.pages.begin(), seq->cache.pages.end());
+    WEIR_CHECK(slots.insert(*seq->cache.slot).second, "slot ", index(*seq->cache.slot), " has two sequences");
+    for (const Snapshot& snapshot : seq->cache.snapshots) WEIR_CHECK(slots.insert(snapshot.slot).second, "slot ", index(snapshot.slot));
   }
+  for (const Sequence* seq : running_)
+    if (seq->cache.start_from) slots.insert(*seq->cache.start_from);
   for (const Sequence* seq : waiting_) {
     WEIR_CHECK(seq->status == SeqStatus::kWaiting && !seq->cache.slot && seq->cache.pages.empty() && seq->num_computed == 0, "sequence ",
                index(seq->id));
   }
   WEIR_CHECK(num_running() <= most_running(config_), num_running(), " running");
   WEIR_CHECK(running_.size() + waiting_.size() == sequences_.size() && by_request_.size() == sequences_.size(), sequences_.size());
-  WEIR_CHECK(cache_.pages_used() == pages, cache_.pages_used(), " pages used, ", pages, " held");
-  WEIR_CHECK(cache_.slots_used() == num_running(), cache_.slots_used(), " slots used, ", num_running(), " running");
+  WEIR_CHECK(cache_.pages_used() == static_cast<int32_t>(pages.size()), cache_.pages_used(), " pages used, ", pages.size(), " held");
+  WEIR_CHECK(cache_.slots_used() == static_cast<int32_t>(slots.size()), cache_.slots_used(), " slots used, ", slots.size(), " held");
 }
 
 void check_result(const StepPlan& plan, const StepResult& result) {

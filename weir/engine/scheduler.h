@@ -2,6 +2,9 @@
 // first, then waiting ones; each wants the tokens it has not computed yet and gets them, or what the token budget leaves. Whole
 // prompts, chunks of long ones, single decode tokens and recomputation after preemption all follow from it.
 //
+// A sequence that is let in begins behind what the prefix cache has of it; what it computes is published as it goes, and its slot when it
+// ends, is aborted or preempted. What a failed step may have left half-written is not.
+//
 // Invariants: a running sequence holds one slot and the pages of all its tokens but the one sampled last, a waiting one holds
 // nothing; the first running sequence in RunsBefore order is never preempted and is in every plan; every added request gets exactly
 // one output with `finish`.
@@ -32,7 +35,8 @@ struct Add {
 struct Abort {
   RequestId id;
 };
-using Command = std::variant<Add, Abort>;
+struct ResetPrefixCache {};
+using Command = std::variant<Add, Abort, ResetPrefixCache>;
 
 class Scheduler {
  public:
@@ -40,6 +44,7 @@ class Scheduler {
     int64_t prompt_tokens = 0;      // computed, recomputation included
     int64_t generation_tokens = 0;  // sampled
     int64_t preemptions = 0;
+    int64_t prefix_queries = 0, prefix_hits = 0;  // tokens of prompts, each request counted once
   };
 
   // Borrows cache, which must hold nothing. Throws Error(kInvalidArgument) for settings nothing could run with.
@@ -73,8 +78,9 @@ class Scheduler {
 
   void add(Request request);
   std::vector<Sequence*> running_with_pages();
-  bool can_admit(const Sequence& seq) const;
-  void start(Sequence& seq);
+  int32_t admit(Sequence& seq, int32_t budget, bool may_split_block);
+  void count_lookup(Sequence& seq, const PrefixMatch& match);
+  void add_snapshots(SeqStep& row);
   void preempt(Sequence& seq);
   SeqStep make_row(const Sequence& seq, int32_t num_tokens) const;
   std::optional<RequestOutput> commit_row(const SeqStep& row, RowResult result);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "weir/cache/cache_manager.h"
+#include "weir/cache/page_keys.h"
 #include "weir/core/ids.h"
 #include "weir/core/request.h"
 
@@ -22,6 +23,10 @@ struct Sequence {
   uint64_t seed = 0;          // the request's, or one drawn by the engine
   SeqStatus status = SeqStatus::kWaiting;
   SeqCache cache;  // empty while waiting
+  PageKeys keys;   // of `tokens`, as far as they have been needed
+  bool was_admitted = false;
+  int32_t num_cached = 0;  // tokens of the prompt that were cached when it was first admitted
+  int32_t num_known = 0;   // pages up to here were known when it was last admitted, though perhaps no state
 
   int32_t num_prompt_logprobs = 0;                // received, for prompt tokens 1 … num_prompt_logprobs
   std::vector<PositionLogprobs> prompt_logprobs;  // those of them not yet sent

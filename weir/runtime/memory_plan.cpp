@@ -13,6 +13,7 @@ namespace weir {
 namespace {
 
 constexpr int64_t kUnlimited = int64_t{1} << 60;
+constexpr int64_t kMostChosenSnapshots = 4096;
 
 // A number in a file of one word; kUnlimited when it is absent or "max".
 int64_t read_limit(const std::string& path) {
@@ -94,7 +95,19 @@ MemoryPlan plan_memory(const ModelConfig& config, const MemoryRequest& request) 
                           ": a sequence's delta-net state takes ", human(plan.slot_bytes), ". ");
     plan.max_num_seqs = static_cast<int32_t>(slots_that_fit);
   }
-  plan.num_slots = plan.max_num_seqs;
+  // Then snapshots: what is asked for, else a quarter of the room. Whatever is asked for, a quarter is left to pages.
+  const int64_t slot_size = std::max<int64_t>(plan.slot_bytes, 1), live = plan.max_num_seqs * slot_size;
+  const int64_t most_snapshots = std::max<int64_t>(0, room - room / 4 - live) / slot_size;
+  const int64_t longest_prompt =
+      pages_for(request.max_model_len) * one_page;  // a length that was asked for goes before snapshots that were not
+  const int64_t chosen =
+      std::min({room / 4 / slot_size, std::max<int64_t>(0, room - live - longest_prompt) / slot_size, kMostChosenSnapshots});
+  const int64_t snapshots = request.num_snapshots.value_or(static_cast<int32_t>(chosen));
+  plan.num_snapshots = static_cast<int32_t>(std::min(snapshots, most_snapshots));
+  if (request.num_snapshots && plan.num_snapshots < snapshots)
+    plan.notice +=
+        concat("--num-state-snapshots lowered from ", snapshots, " to ", plan.num_snapshots, ": ", human(plan.slot_bytes), " each. ");
+  plan.num_slots = plan.max_num_seqs + plan.num_snapshots;
   plan.slots = plan.num_slots * plan.slot_bytes;
 
   const int64_t page_room = (room - plan.slots) / one_page;
@@ -123,7 +136,7 @@ std::string MemoryPlan::str() const {
   row("KV pages", pages,
       concat(num_pages, " pages of ", kPageTokens, " tokens = ", int64_t{num_pages} * kPageTokens, " tokens, ", human(page_bytes),
              " each"));
-  row("state slots", slots, concat(num_slots, " sequences, ", human(slot_bytes), " each"));
+  row("state slots", slots, concat(max_num_seqs, " sequences and ", num_snapshots, " snapshots, ", human(slot_bytes), " each"));
   row("activations", activations, "reserved, touched as needed");
   return out.str();
 }

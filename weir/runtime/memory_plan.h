@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "weir/models/config.h"
@@ -17,7 +18,8 @@ struct MemoryRequest {
   DType kv_type = DType::kBF16;
   int32_t max_num_seqs = 0;
   int32_t max_num_batched_tokens = 0;
-  int32_t max_model_len = 0;  // 0: the model's, lowered to what fits
+  int32_t max_model_len = 0;                 // 0: the model's, lowered to what fits
+  std::optional<int32_t> num_snapshots = 0;  // delta-net states beside those of running sequences; nullopt: chosen
   int threads = 1;
   int64_t budget = 0;       // bytes for everything
   int64_t cache_bytes = 0;  // > 0: bytes for pages and slots, instead of what the budget leaves
@@ -25,8 +27,9 @@ struct MemoryRequest {
 
 struct MemoryPlan {
   int64_t weights = 0, activations = 0, pages = 0, slots = 0;  // bytes
-  int32_t num_pages = 0, num_slots = 0;
-  int32_t max_num_seqs = 0;  // lowered to the slots that fit
+  int32_t num_pages = 0, num_slots = 0;                        // slots: max_num_seqs + num_snapshots
+  int32_t num_snapshots = 0;                                   // lowered to what fits
+  int32_t max_num_seqs = 0;                                    // lowered to the slots that fit
   int32_t max_model_len = 0;
   int64_t page_bytes = 0, slot_bytes = 0;
   int64_t budget = 0;

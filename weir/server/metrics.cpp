@@ -93,8 +93,11 @@ std::string Metrics::render(const std::string& model_name, const std::optional<E
     one("vllm:prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.", "counter", engine->prefix_queries);
     one("vllm:prefix_cache_hits_total", "Prompt tokens found in the prefix cache.", "counter", engine->prefix_hits);
     one("weir:state_slots_used", "Delta-net state slots in use.", "gauge", engine->slots_used);
+    one("weir:state_slots_cached", "Delta-net states kept for the prefix cache; running requests may take them.", "gauge",
+        engine->slots_cached);
     one("weir:state_slots_total", "Delta-net state slots.", "gauge", engine->slots_total);
     one("weir:pages_used", "Attention pages in use.", "gauge", engine->pages_used);
+    one("weir:pages_cached", "Attention pages kept for the prefix cache; running requests may take them.", "gauge", engine->pages_cached);
     one("weir:pages_total", "Attention pages.", "gauge", engine->pages_total);
     one("weir:engine_steps_total", "Steps of the engine.", "counter", engine->steps);
   }

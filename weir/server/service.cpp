@@ -107,6 +107,7 @@ const std::vector<Service::Route>& Service::routes() {
       {"GET", "/version", &Service::version},
       {"GET", "/load", &Service::load},
       {"GET", "/metrics", &Service::metrics},
+      {"POST", "/reset_prefix_cache", &Service::reset_prefix_cache},
       {"GET", "/", &Service::page},
   };
   return table;
@@ -196,6 +197,11 @@ Service::Answer Service::ping(const HttpRequest& request) { return health(reques
 Service::Answer Service::version(const HttpRequest&) { return json_reply({{"version", options_.version}}); }
 
 Service::Answer Service::load(const HttpRequest&) { return json_reply({{"server_load", num_live_.load()}}); }
+
+Service::Answer Service::reset_prefix_cache(const HttpRequest&) {
+  require_loaded()->engine->reset_prefix_cache();
+  return HttpReply{200, "text/plain", "", {}};
+}
 
 Service::Answer Service::metrics(const HttpRequest&) {
   const auto loaded = this->loaded();

@@ -85,6 +85,7 @@ class Service {
   Answer ping(const HttpRequest& request);
   Answer version(const HttpRequest& request);
   Answer load(const HttpRequest& request);
+  Answer reset_prefix_cache(const HttpRequest& request);
   Answer metrics(const HttpRequest& request);
   Answer page(const HttpRequest& request);
   Answer job(std::unique_ptr<Generation> generation, std::shared_ptr<const Loaded> loaded);
