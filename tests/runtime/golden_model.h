@@ -49,7 +49,7 @@ class GoldenModel {
     for (int32_t i = 0; i * 16 < end; ++i) step.pages.push_back(PageId(seq * pages_per_seq + i));
     step.tokens = std::move(tokens);
     if (start > 0) step.state_read = SlotId(seq);
-    step.state_write = {SlotId(seq)};
+    step.state_write = SlotId(seq);
     return step;
   }
 

@@ -14,7 +14,7 @@ SeqStep row(int32_t start, std::vector<Token> tokens) {
   const auto end = static_cast<size_t>(start) + step.tokens.size();
   for (size_t i = 0; i * 16 < end; ++i) step.pages.push_back(PageId(static_cast<int32_t>(i)));
   if (start > 0) step.state_read = SlotId(1);
-  step.state_write = {SlotId(1)};
+  step.state_write = SlotId(1);
   return step;
 }
 
@@ -50,8 +50,7 @@ TEST(ModelInput, RefusesAPlanThatContradictsItself) {
   refused([](SeqStep& r) { r.pages.pop_back(); });
   refused([](SeqStep& r) { r.pages[0] = PageId(8); });
   refused([](SeqStep& r) { r.state_read.reset(); });
-  refused([](SeqStep& r) { r.state_write = {SlotId(4)}; });
-  refused([](SeqStep& r) { r.state_write = {}; });
+  refused([](SeqStep& r) { r.state_write = SlotId(4); });
   refused([](SeqStep& r) { r.snapshots = {{.position = 20, .slot = SlotId(0)}}; });
   refused([](SeqStep& r) { r.snapshots = {{.position = 23, .slot = SlotId(0)}}; });
   refused([](SeqStep& r) { r.start = -1; });

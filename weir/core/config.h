@@ -10,8 +10,12 @@ namespace weir {
 constexpr int32_t kPageTokens = 16;  // tokens per attention page
 constexpr int32_t kChunkAlign = 64;  // unfinished prompt chunks end at multiples of this where possible: whole blocks are faster
 
-constexpr int32_t kSlotHistory = 16;  // a delta-net slot that has seen N tokens can be read at any position p with N - 16 <= p <= N …
-constexpr int32_t kSlotBlock = 64;    // … that is not before N's block: 64 * ((N - 1) / 64) <= p
+constexpr int32_t kMaxDrafts = 8;  // guesses per sequence and step
+
+// A delta-net slot that has seen N tokens, refused guesses included, can be read at any position p with N - kSlotHistory <= p <= N that is
+// not before N's block: kSlotBlock * ((N - 1) / kSlotBlock) <= p. So guesses can be taken back, and the last page boundary is in reach.
+constexpr int32_t kSlotHistory = kPageTokens + kMaxDrafts;
+constexpr int32_t kSlotBlock = 64;
 
 struct CacheConfig {
   int32_t num_pages = 0;
@@ -27,8 +31,6 @@ struct SchedulerConfig {
   int32_t long_prefill_token_threshold = 0;  // 0: off; else the most prompt tokens one sequence gets per step
   int32_t max_waiting = 4096;                // requests beyond those that can run at once; more are refused
 };
-
-constexpr int32_t kMaxDrafts = 8;  // guesses per sequence and step; ops::kConvHistory makes room for them
 
 struct SpeculationConfig {
   int32_t num_drafts = 0;  // most guesses per sequence and step, up to kMaxDrafts; 0: the draft head is not there

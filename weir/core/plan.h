@@ -35,9 +35,9 @@ struct SeqStep {
   int32_t start = 0;          // index of the first token; equals the number of tokens already in pages and state
   std::vector<Token> tokens;  // at least one; the last num_drafts are guesses to verify
   int32_t num_drafts = 0;
-  std::vector<PageId> pages;         // the whole page table: page i holds tokens [16 i, 16 i + 16)
+  std::vector<PageId> pages;         // the whole page table: page i holds tokens [16 i, 16 i + 16); may reach further than the tokens do
   std::optional<SlotId> state_read;  // readable at `start`; nullopt: the zero state (start == 0)
-  std::vector<SlotId> state_write;   // [0]: state after the row; with drafts [j]: after tokens.size() - num_drafts + j tokens
+  SlotId state_write{};              // state after the row, drafts included; refused ones are taken back by reading it at an earlier token
   std::vector<Snapshot> snapshots;
   std::optional<Sampling> sample;          // nullopt: an unfinished prompt chunk
   int32_t want_drafts = 0;                 // guess this many tokens after the sampled one, as far as `pages` reach

@@ -31,8 +31,7 @@ void check_row(const SeqStep& row, int32_t num_pages, int32_t num_slots, int32_t
     if (index(page) < 0 || index(page) >= num_pages) bad("page", index(page));
   if (row.state_read.has_value() != (row.start > 0)) bad("state_read does not fit start", row.start);
   if (row.state_read) slot(*row.state_read);
-  if (row.state_write.size() != 1) bad("state_write", static_cast<int64_t>(row.state_write.size()));
-  slot(row.state_write[0]);
+  slot(row.state_write);
   for (const Snapshot& snapshot : row.snapshots) {
     slot(snapshot.slot);
     if (snapshot.position <= row.start || snapshot.position > end) bad("snapshot at", snapshot.position);
@@ -68,7 +67,7 @@ ModelInput build_input(const StepPlan& plan, int32_t num_pages, int32_t num_slot
     in.rows.row_starts.data<int32_t>()[r] = token;
     in.rows.starts.data<int32_t>()[r] = row.start;
     in.rows.state_read.data<int32_t>()[r] = row.state_read ? index(*row.state_read) : -1;
-    in.rows.state_write.data<int32_t>()[r] = index(row.state_write[0]);
+    in.rows.state_write.data<int32_t>()[r] = index(row.state_write);
     for (size_t i = 0; i < row.pages.size(); ++i)
       in.rows.page_table.data<int32_t>()[r * max_pages + static_cast<int64_t>(i)] = index(row.pages[i]);
     for (const Snapshot& s : row.snapshots) {

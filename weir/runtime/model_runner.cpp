@@ -12,6 +12,8 @@ namespace {
 // Logits are made for about this many positions at a time, so that they need bounded memory however many are wanted.
 constexpr int64_t kLogitsBlock = 64;
 
+static_assert(ops::kConvHistory >= kSlotHistory && ops::kDeltaBlock == kSlotBlock, "the engine reads slots as far back as they allow");
+
 Tensor ints(Arena& arena, std::span<const int32_t> values) {
   Tensor out = arena.empty(Shape{static_cast<int64_t>(values.size())}, DType::kI32);
   std::copy(values.begin(), values.end(), out.data<int32_t>());
@@ -169,7 +171,7 @@ void ModelRunner::draft_rows(const StepPlan& plan, Step& step, const Tensor& hid
                              .start = guesses[i].position,
                              .tokens = {inputs[i]},
                              .pages = row.pages,
-                             .state_read = row.state_write[0],
+                             .state_read = row.state_write,
                              .state_write = row.state_write});
     }
     const ModelInput draft_input =
