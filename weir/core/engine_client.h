@@ -11,7 +11,7 @@
 
 namespace weir {
 
-struct SpeculationCounters {
+struct DraftCounters {
   int64_t drafts = 0;                             // verifications of at least one guess
   int64_t draft_tokens = 0;                       // guesses verified
   int64_t accepted_tokens = 0;                    // … that were right, and so were all before them
@@ -36,7 +36,7 @@ struct EngineStatus {
   double run_seconds = 0;                       // inside Executor::run
   double host_seconds = 0;                      // planning, committing and emitting, while the ranks have nothing to do
   int32_t max_drafts = 0;                       // 0: no speculation
-  SpeculationCounters speculation;
+  DraftCounters speculation;
   std::string failure;  // not empty: the engine is dead and answers every request with this
 };
 

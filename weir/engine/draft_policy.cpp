@@ -4,8 +4,6 @@
 #include <bit>
 #include <cmath>
 
-#include "weir/base/check.h"
-
 namespace weir {
 namespace {
 
@@ -24,10 +22,7 @@ int32_t bucket(int32_t num_decoding) {
 
 }  // namespace
 
-DraftPolicy::DraftPolicy(const SpeculationConfig& config) : config_(config) {
-  WEIR_CHECK(config.num_drafts >= 0 && config.num_drafts <= kMaxDrafts, config.num_drafts, " drafts");
-  accepted_.fill(kPrior);
-}
+DraftPolicy::DraftPolicy(const SpeculationConfig& config) : config_(config) { accepted_.fill(kPrior); }
 
 int32_t DraftPolicy::choose(int32_t num_decoding) {
   if (!config_.adaptive || config_.num_drafts == 0 || num_decoding == 0) return config_.num_drafts;

@@ -18,6 +18,7 @@ namespace weir {
 
 class DraftPolicy {
  public:
+  // REQUIRES: num_drafts in [0, kMaxDrafts]
   explicit DraftPolicy(const SpeculationConfig& config);
 
   // Guesses per sequence in a step in which `num_decoding` sequences stream. Advances the measuring schedule: call it once per step.

@@ -36,7 +36,7 @@ std::string explain_match(const Sequence& seq, const PrefixMatch& match) {
                       seq.request.cache_salt.empty() ? "" : " with this cache_salt", ", or were forgotten");
 }
 
-void count_drafts(SpeculationCounters& counters, int32_t verified, int32_t accepted) {
+void count_drafts(DraftCounters& counters, int32_t verified, int32_t accepted) {
   ++counters.drafts;
   counters.draft_tokens += verified;
   counters.accepted_tokens += accepted;
@@ -331,7 +331,7 @@ RequestOutput Scheduler::finish(Sequence& seq, RequestOutput last, Finish reason
     cache_.release(seq.cache);
   else
     cache_.retire(seq.cache, seq.tokens, seq.keys, seq.num_computed);
-  if (const SpeculationCounters& s = seq.speculation; s.drafts > 0) {
+  if (const DraftCounters& s = seq.speculation; s.drafts > 0) {
     log_debug("speculation: request ", index(seq.request.id), " (", seq.request.trace, "): ", s.accepted_tokens, " of ", s.draft_tokens,
               " guesses right, ", s.mean_length(), " tokens per verification");
   }

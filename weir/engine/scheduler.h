@@ -48,7 +48,7 @@ class Scheduler {
     int64_t generation_tokens = 0;  // sampled
     int64_t preemptions = 0;
     int64_t prefix_queries = 0, prefix_hits = 0;  // tokens of prompts, each request counted once
-    SpeculationCounters speculation;
+    DraftCounters speculation;
   };
 
   // Borrows cache, which must hold nothing. Throws Error(kInvalidArgument) for settings nothing could run with.

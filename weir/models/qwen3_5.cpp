@@ -233,7 +233,7 @@ int64_t packed_weight_bytes(const ModelConfig& c, DType compute, bool with_mtp) 
          (with_mtp ? packed(c.hidden, 2 * c.hidden) + attention + feed_forward : 0);
 }
 
-int64_t activation_bytes(const ModelConfig& c, int64_t tokens, int64_t sampled, int threads) {
+int64_t activation_bytes(const ModelConfig& c, int64_t tokens, int64_t sampled, int threads, bool with_mtp) {
   const ops::DeltaShape shape{c.k_heads, c.v_heads, c.k_dim, c.v_dim};
   const int64_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim, value = c.v_heads * c.v_dim;
   const int64_t attention = 4 * q + 3 * kv + c.hidden;
@@ -245,7 +245,9 @@ int64_t activation_bytes(const ModelConfig& c, int64_t tokens, int64_t sampled, 
   const int64_t per_token = 4 * (2 * c.hidden + 2 * std::max({attention, delta, feed_forward}) + 2 * c.rotary_pairs);
   const int64_t logits = 4 * sampled * (c.vocab_size + c.hidden);
   const int64_t scratch = (int64_t{16} << 20) * (threads + 1);
-  return tokens * per_token + logits + scratch;
+  // The draft head's inputs and output stand beside the trunk's output; its layer uses the memory that a layer of the trunk has used.
+  const int64_t head = with_mtp ? 4 * 7 * c.hidden : 0;
+  return tokens * (per_token + head) + logits + scratch;
 }
 
 }  // namespace weir

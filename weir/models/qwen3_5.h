@@ -103,6 +103,6 @@ class Qwen3_5 {
 int64_t packed_weight_bytes(const ModelConfig& config, DType compute, bool with_mtp = false);
 
 // Bytes of activations that one step of `tokens` tokens with `sampled` logits rows takes at most, a margin for kernel scratch included.
-int64_t activation_bytes(const ModelConfig& config, int64_t tokens, int64_t sampled, int threads);
+int64_t activation_bytes(const ModelConfig& config, int64_t tokens, int64_t sampled, int threads, bool with_mtp = false);
 
 }  // namespace weir
