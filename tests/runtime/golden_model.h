@@ -1,6 +1,7 @@
 // A golden checkpoint (tests/golden) loaded for a test, run through plans like the engine's, with logits in reach.
 #pragma once
 
+#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
