@@ -69,15 +69,12 @@ CachedCounts CachedAnswers::run_case(uint32_t seed, int32_t longest) {
   SCOPED_TRACE(::testing::Message() << dir_ << ", case " << seed << ", longest " << longest);
   std::mt19937 rng(seed);
   const auto between = [&](int32_t low, int32_t high) { return low + static_cast<int32_t>(rng() % static_cast<unsigned>(high - low + 1)); };
-  const int32_t most_new = 24, largest = pages_for(longest + most_new);
-  const CacheConfig cache{.num_pages = rng() % 3 == 0 ? largest + between(0, largest) : largest * between(2, 6),
-                          .num_slots = rng() % 3 == 0 ? between(1, 4) : between(4, 24),
-                          .snapshot_interval = std::array{0, 64, 256}[rng() % 3]};
-  const int32_t budget = std::array{1, 7, 64, 100, 512, 2048}[rng() % 6];
-  const EngineConfig config = config_of(cache, longest > 500 ? std::max(budget, 64) : budget, between(1, 6));
+  const int32_t most_new = rng() % 2 ? 100 : 24;
+  const unsigned eagerness = std::array{1u, 8u}[rng() % 2];  // whether requests come at once or while others run
 
   std::map<RequestId, Request> requests;
   std::map<RequestId, Answer> want;
+  int32_t most_pages = 0;                 // of one request
   std::vector<std::vector<Token>> texts;  // prompts with their answers
   const auto vocab = static_cast<uint32_t>(cold_->model().config().vocab_size);
   for (uint64_t id = 0; id < 10; ++id) {
@@ -89,7 +86,7 @@ CachedCounts CachedAnswers::run_case(uint32_t seed, int32_t longest) {
       request.prompt.assign(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(keep));
     }
     const auto room = longest - static_cast<int32_t>(request.prompt.size());
-    int32_t add = between(0, request.prompt.empty() ? room : std::min(room, 80));
+    int32_t add = between(0, request.prompt.empty() && rng() % 2 ? room : std::min(room, 80));
     if (request.prompt.empty()) add = std::max(add, 1);
     for (int32_t i = 0; i < add; ++i) request.prompt.push_back(static_cast<Token>(rng() % vocab));
     SamplingParams params;
@@ -100,6 +97,7 @@ CachedCounts CachedAnswers::run_case(uint32_t seed, int32_t longest) {
     request.sampling = std::make_shared<const SamplingParams>(params);
     request.priority = between(0, 1);
     requests.emplace(request.id, request);
+    most_pages = std::max(most_pages, pages_for(static_cast<int64_t>(request.prompt.size()) + params.max_tokens));
 
     const EngineConfig alone = config_of(kCold, 2048, 1);
     CacheManager cold_pages(alone.cache);
@@ -110,13 +108,18 @@ CachedCounts CachedAnswers::run_case(uint32_t seed, int32_t longest) {
     texts.back().insert(texts.back().end(), want[request.id].tokens.begin(), want[request.id].tokens.end());
   }
 
+  const CacheConfig cache{.num_pages = rng() % 2 ? most_pages + between(0, most_pages / 4) : most_pages * between(2, 6),
+                          .num_slots = rng() % 3 == 0 ? between(1, 4) : between(4, 24),
+                          .snapshot_interval = std::array{0, 64, 256}[rng() % 3]};
+  const int32_t budget = std::array{1, 7, 64, 100, 512, 2048}[rng() % 6];
+  const EngineConfig config = config_of(cache, longest > 500 ? std::max(budget, 64) : budget, between(1, 8));
   const auto ranks = make_runner(config.cache);
   CacheManager pages(config.cache);
   Scheduler scheduler(config, pages);
   std::set<RequestId> aborted;
   auto next = requests.begin();
   const auto got = play(scheduler, *ranks, [&] {
-    for (int i = 0; next != requests.end() && (scheduler.idle() || (i < 3 && rng() % 8 == 0)); ++i, ++next)
+    for (int i = 0; next != requests.end() && (scheduler.idle() || (i < 3 && rng() % eagerness == 0)); ++i, ++next)
       scheduler.apply(Add{next->second});
     if (rng() % 60 == 0) {
       const RequestId id{rng() % requests.size()};

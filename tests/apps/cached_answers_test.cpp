@@ -2,19 +2,22 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/runtime/golden_model.h"
+#include <algorithm>
+#include <string>
+
+#include "weir/base/error.h"
 
 namespace weir {
 namespace {
 
-class Cached : public testing::TestWithParam<const char*> {};
+class Cached : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(Cached, AnswersAreThoseOfColdRequestsBitForBit) {
   testing::CachedCounts sum;
   for (const DType compute : {DType::kF32, DType::kBF16}) {
-    testing::CachedAnswers model(golden_dir(GetParam()), compute);
-    for (uint32_t seed = 0; seed < 10; ++seed) {
-      const testing::CachedCounts counts = model.run_case(seed, seed == 0 ? 3000 : 300);
+    testing::CachedAnswers model(concat(WEIR_SOURCE_DIR, "/", GetParam()), compute);
+    for (uint32_t seed = 0; seed < 24; ++seed) {
+      const testing::CachedCounts counts = model.run_case(seed, seed % 12 == 0 ? 3000 : 300);
       sum.requests += counts.requests, sum.prompt_tokens += counts.prompt_tokens;
       sum.cached_tokens += counts.cached_tokens, sum.preemptions += counts.preemptions;
     }
@@ -23,8 +26,14 @@ TEST_P(Cached, AnswersAreThoseOfColdRequestsBitForBit) {
   EXPECT_GT(sum.preemptions, 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Checkpoints, Cached, testing::Values("moe", "dense", "real_heads"),
-                         [](const auto& test) { return std::string(test.param); });
+INSTANTIATE_TEST_SUITE_P(Checkpoints, Cached,
+                         ::testing::Values("models/weir-tiny", "tests/golden/moe", "tests/golden/dense", "tests/golden/real_heads"),
+                         [](const auto& test) {
+                           std::string name = test.param;
+                           name.erase(0, name.rfind('/') + 1);
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace weir

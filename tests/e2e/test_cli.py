@@ -388,7 +388,7 @@ def test_chat_leaves_the_terminal_as_it_was(server):
 def test_chat_remembers_the_conversation_until_reset(server):
     with Terminal("--url", server.url, "--temperature", 0, "--max-tokens", 16, "--no-thinking") as terminal:
         def prompt_tokens():
-            return server.metrics()["vllm:prompt_tokens_total"]
+            return server.metrics()["vllm:request_prompt_tokens_sum"]
 
         def cost(text):
             terminal.expect(PROMPT)

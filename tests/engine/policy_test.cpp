@@ -221,11 +221,12 @@ TEST(ActivityLog, SaysOneLinePerIntervalWithAveragesSinceTheLast) {
   EXPECT_EQ(log.line(t0 + 60s, status), std::nullopt) << "all has been told";
 
   log.resume(t0 + 100s, status);
-  status.steps = 5, status.generation_tokens = 75;
+  status.steps = 5, status.generation_tokens = 75, status.prefix_queries = 40, status.prefix_hits = 30;
   log.resume(t0 + 105s, status);  // in the middle of a burst: not a new beginning
   const auto line = log.line(t0 + 110s, status);
   ASSERT_TRUE(line);
   EXPECT_NE(line->find("generation throughput: 2.0 tokens/s"), std::string::npos) << *line;
+  EXPECT_NE(line->find(", Prefix cache hit rate: 75.0%"), std::string::npos) << *line;
 }
 
 }  // namespace

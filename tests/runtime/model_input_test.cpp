@@ -7,14 +7,14 @@
 namespace weir {
 namespace {
 
-SeqStep row(int32_t start, std::vector<Token> tokens) {
+SeqStep row(int32_t start, std::vector<Token> tokens, int32_t slot = 1) {
   SeqStep step;
   step.start = start;
   step.tokens = std::move(tokens);
   const auto end = static_cast<size_t>(start) + step.tokens.size();
   for (size_t i = 0; i * 16 < end; ++i) step.pages.push_back(PageId(static_cast<int32_t>(i)));
-  if (start > 0) step.state_read = SlotId(1);
-  step.state_write = SlotId(1);
+  if (start > 0) step.state_read = SlotId(slot);
+  step.state_write = SlotId(slot);
   return step;
 }
 
@@ -22,7 +22,7 @@ std::vector<int32_t> list(const Tensor& t) { return {t.data<int32_t>(), t.data<i
 
 TEST(ModelInput, LaysRowsOneAfterAnother) {
   StepPlan plan;
-  plan.rows = {row(0, {5, 6, 7}), row(20, {9})};
+  plan.rows = {row(0, {5, 6, 7}, 0), row(20, {9})};
   const ModelInput in = build_input(plan, 8, 4, 100);
   EXPECT_EQ(list(in.ids), (std::vector<int32_t>{5, 6, 7, 9}));
   EXPECT_EQ(list(in.positions), (std::vector<int32_t>{0, 1, 2, 20, 0, 1, 2, 20, 0, 1, 2, 20}));
@@ -59,6 +59,20 @@ TEST(ModelInput, RefusesAPlanThatContradictsItself) {
   refused([](SeqStep& r) { r.want_drafts = 1; });
   refused([](SeqStep& r) { r.next = 100; });
   refused([](SeqStep& r) { r.prompt_next = {-1}; });
+  refused([](SeqStep& r) { r.snapshots = {{.position = 22, .slot = r.state_write}}; });
+}
+
+TEST(ModelInput, RefusesASlotThatTwoRowsUseAndOneWrites) {
+  StepPlan plan;
+  plan.rows = {row(20, {1, 2}, 0), row(20, {1, 2}, 1)};
+  EXPECT_NO_THROW(build_input(plan, 8, 4, 100));
+  plan.rows[1].state_read = SlotId(3);
+  plan.rows[0].state_read = SlotId(3);
+  EXPECT_NO_THROW(build_input(plan, 8, 4, 100)) << "two may read one snapshot";
+  plan.rows[1].state_read = SlotId(0);
+  EXPECT_THROW(build_input(plan, 8, 4, 100), Error);
+  plan.rows[1] = row(20, {1, 2}, 0);
+  EXPECT_THROW(build_input(plan, 8, 4, 100), Error);
 }
 
 }  // namespace

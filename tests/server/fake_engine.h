@@ -44,6 +44,10 @@ class FakeEngine final : public EngineClient {
     if (running_.contains(index(id))) aborting_.insert(index(id));
     changed_.notify_all();
   }
+  void reset_prefix_cache() override {
+    const std::lock_guard lock(mu_);
+    ++resets_;
+  }
   EngineStatus status() const override {
     const std::lock_guard lock(mu_);
     EngineStatus status;
@@ -87,6 +91,10 @@ class FakeEngine final : public EngineClient {
   }
   bool wait_idle() {
     return wait([&] { return running_.empty(); });
+  }
+  int resets() {
+    const std::lock_guard lock(mu_);
+    return resets_;
   }
   std::vector<Request> requests() {
     const std::lock_guard lock(mu_);
@@ -159,7 +167,7 @@ class FakeEngine final : public EngineClient {
   std::optional<Error> refusal_;
   std::string failure_;
   bool paused_, closed_ = false;
-  int ticks_ = 0, submitted_ = 0, aborted_ = 0;
+  int ticks_ = 0, submitted_ = 0, aborted_ = 0, resets_ = 0;
   int32_t max_running_ = 0;
   int64_t generated_ = 0;
   std::thread thread_;

@@ -270,8 +270,17 @@ TEST(HttpServer, AKeyIsAskedForBelowV1Only) {
   EXPECT_EQ(test.client("s3cre").get("/v1/models").status, 401);
   EXPECT_EQ(body_of(test.client("s3cretx").get("/v1/models"))["error"]["type"], "AuthenticationError");
   EXPECT_EQ(test.client("s3cret").post("/v1/completions", kCompletion).status, 200);
+  EXPECT_EQ(test.client().post("/reset_prefix_cache", "").status, 401);
+  EXPECT_EQ(test.engine.resets(), 0);
   EXPECT_EQ(test.client("other").get("/v1/models").status, 200);
   for (const char* path : {"/health", "/ping", "/version", "/metrics", "/"}) EXPECT_EQ(test.client().get(path).status, 200) << path;
+}
+
+TEST(HttpServer, ForgetsThePrefixCacheWhenAsked) {
+  TestServer test;
+  EXPECT_EQ(test.client().post("/reset_prefix_cache", "").status, 200);
+  EXPECT_EQ(test.engine.resets(), 1);
+  EXPECT_EQ(test.client().get("/reset_prefix_cache").status, 405);
 }
 
 TEST(HttpServer, MetricsCountUnderVllmsNames) {
@@ -291,7 +300,8 @@ TEST(HttpServer, MetricsCountUnderVllmsNames) {
        {"vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc", "vllm:prompt_tokens_total",
         "vllm:generation_tokens_total", "vllm:num_preemptions_total", "vllm:prefix_cache_queries_total", "vllm:prefix_cache_hits_total",
         "vllm:inter_token_latency_seconds_count", "vllm:e2e_request_latency_seconds_sum",
-        "vllm:request_time_per_output_token_seconds_count", "vllm:request_generation_tokens_count", "weir:state_slots_used"})
+        "vllm:request_time_per_output_token_seconds_count", "vllm:request_generation_tokens_count", "weir:state_slots_used",
+        "weir:state_slots_cached", "weir:pages_cached", "weir:engine_run_seconds_total", "weir:engine_gap_seconds_total"})
     EXPECT_THAT(text, HasSubstr(label(name) + "} ")) << name;
 }
 

@@ -17,10 +17,15 @@ std::optional<std::string> ActivityLog::line(Time now, const EngineStatus& statu
        << " tokens/s, Running: " << status.num_running << " reqs, Waiting: " << status.num_waiting
        << " reqs, KV cache usage: " << 100.0 * status.pages_used / pages << "%, State slots: " << status.slots_used << "/"
        << status.slots_total;
+  if (const int64_t queried = status.prefix_queries - prefix_queries_; queried > 0)
+    text << ", Prefix cache hit rate: " << 100.0 * static_cast<double>(status.prefix_hits - prefix_hits_) / static_cast<double>(queried)
+         << "%";
   since_ = now;
   steps_ = status.steps;
   prompt_tokens_ = status.prompt_tokens;
   generation_tokens_ = status.generation_tokens;
+  prefix_queries_ = status.prefix_queries;
+  prefix_hits_ = status.prefix_hits;
   return text.str();
 }
 

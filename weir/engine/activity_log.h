@@ -30,7 +30,7 @@ class ActivityLog {
   bool told_everything(const EngineStatus& status) const { return status.steps == steps_; }
 
   Time since_;
-  int64_t steps_ = 0, prompt_tokens_ = 0, generation_tokens_ = 0;  // at since_
+  int64_t steps_ = 0, prompt_tokens_ = 0, generation_tokens_ = 0, prefix_queries_ = 0, prefix_hits_ = 0;  // at since_
 };
 
 }  // namespace weir

@@ -1,12 +1,16 @@
 #include "weir/runtime/model_input.h"
 
 #include <algorithm>
+#include <set>
 
 #include "weir/base/error.h"
 #include "weir/core/config.h"
+#include "weir/ops/delta_net.h"
 
 namespace weir {
 namespace {
+
+static_assert(kSlotHistory == ops::kConvHistory && kSlotBlock == ops::kDeltaBlock, "what the engine believes of slots is what they are");
 
 Tensor ints(std::initializer_list<int64_t> dims) { return Tensor::zeros(Shape(dims), DType::kI32); }
 
@@ -41,6 +45,22 @@ void check_row(const SeqStep& row, int32_t num_pages, int32_t num_slots, int32_t
   if (row.prompt_next.size() > row.tokens.size()) bad("prompt_next", static_cast<int64_t>(row.prompt_next.size()));
 }
 
+// Rows run at the same time: a slot that is written belongs to one row alone.
+void check_slots(const StepPlan& plan) {
+  std::set<SlotId> written;
+  const auto write = [&](const SeqStep& row, SlotId slot) {
+    if (!written.insert(slot).second)
+      fail(ErrorCode::kInternal, "plan of sequence ", index(row.seq), ": slot ", index(slot), " is written twice");
+  };
+  for (const SeqStep& row : plan.rows) {
+    for (const SlotId slot : row.state_write) write(row, slot);
+    for (const Snapshot& snapshot : row.snapshots) write(row, snapshot.slot);
+  }
+  for (const SeqStep& row : plan.rows)
+    if (row.state_read && row.state_read != row.state_write[0] && written.contains(*row.state_read))
+      fail(ErrorCode::kInternal, "plan of sequence ", index(row.seq), ": slot ", index(*row.state_read), " is read here and written too");
+}
+
 }  // namespace
 
 ModelInput build_input(const StepPlan& plan, int32_t num_pages, int32_t num_slots, int32_t vocab_size) {
@@ -51,6 +71,7 @@ ModelInput build_input(const StepPlan& plan, int32_t num_pages, int32_t num_slot
     max_pages = std::max(max_pages, static_cast<int64_t>(row.pages.size()));
     num_snapshots += static_cast<int64_t>(row.snapshots.size());
   }
+  check_slots(plan);
   const int64_t num_rows = static_cast<int64_t>(plan.rows.size());
   ModelInput in{.ids = ints({num_tokens}),
                 .positions = ints({3, num_tokens}),

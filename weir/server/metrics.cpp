@@ -92,6 +92,7 @@ std::string Metrics::render(const std::string& model_name, const std::optional<E
     one("vllm:num_preemptions_total", "Sequences preempted for want of pages or slots.", "counter", engine->preemptions);
     one("vllm:prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.", "counter", engine->prefix_queries);
     one("vllm:prefix_cache_hits_total", "Prompt tokens found in the prefix cache.", "counter", engine->prefix_hits);
+    one("vllm:prompt_tokens_cached_total", "Prompt tokens that the prefix cache saved computing.", "counter", engine->prefix_hits);
     one("weir:state_slots_used", "Delta-net state slots in use.", "gauge", engine->slots_used);
     one("weir:state_slots_cached", "Delta-net states kept for the prefix cache; running requests may take them.", "gauge",
         engine->slots_cached);
@@ -110,6 +111,9 @@ std::string Metrics::render(const std::string& model_name, const std::optional<E
                       s.accepted_at[static_cast<size_t>(i)], "\n");
     }
     one("weir:engine_steps_total", "Steps of the engine.", "counter", engine->steps);
+    one("weir:engine_run_seconds_total", "Time inside steps: the ranks compute.", "counter", engine->run_seconds);
+    one("weir:engine_gap_seconds_total", "Time between steps while there is work: planning, committing, handing out; the ranks wait.",
+        "counter", engine->host_seconds);
   }
   head(out, "vllm:request_success_total", "Finished requests.", "counter");
   for (const FinishReason reason : {FinishReason::kStop, FinishReason::kLength, FinishReason::kAbort, FinishReason::kError})

@@ -53,6 +53,7 @@ std::string decode_percent(std::string_view text) {
 }
 
 constexpr std::string_view kOneModel = "/v1/models/";
+constexpr std::string_view kResetPrefixCache = "/reset_prefix_cache";  // needs the key: it makes everybody slower
 
 }  // namespace
 
@@ -107,14 +108,14 @@ const std::vector<Service::Route>& Service::routes() {
       {"GET", "/version", &Service::version},
       {"GET", "/load", &Service::load},
       {"GET", "/metrics", &Service::metrics},
-      {"POST", "/reset_prefix_cache", &Service::reset_prefix_cache},
+      {"POST", kResetPrefixCache, &Service::reset_prefix_cache},
       {"GET", "/", &Service::page},
   };
   return table;
 }
 
 bool Service::authorized(const HttpRequest& request) const {
-  if (api_keys_.empty() || !request.path.starts_with("/v1")) return true;
+  if (api_keys_.empty() || !(request.path.starts_with("/v1") || request.path == kResetPrefixCache)) return true;
   constexpr std::string_view kScheme = "bearer ";
   std::string_view key = request.authorization;
   const bool bearer = key.size() > kScheme.size() && std::ranges::equal(key.substr(0, kScheme.size()), kScheme, [](char a, char b) {
