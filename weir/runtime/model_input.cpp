@@ -53,11 +53,11 @@ void check_slots(const StepPlan& plan) {
       fail(ErrorCode::kInternal, "plan of sequence ", index(row.seq), ": slot ", index(slot), " is written twice");
   };
   for (const SeqStep& row : plan.rows) {
-    for (const SlotId slot : row.state_write) write(row, slot);
+    write(row, row.state_write);
     for (const Snapshot& snapshot : row.snapshots) write(row, snapshot.slot);
   }
   for (const SeqStep& row : plan.rows)
-    if (row.state_read && row.state_read != row.state_write[0] && written.contains(*row.state_read))
+    if (row.state_read && row.state_read != row.state_write && written.contains(*row.state_read))
       fail(ErrorCode::kInternal, "plan of sequence ", index(row.seq), ": slot ", index(*row.state_read), " is read here and written too");
 }
 
