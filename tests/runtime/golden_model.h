@@ -72,7 +72,7 @@ class GoldenModel {
       if (!hidden.empty()) std::copy(hidden.begin(), hidden.end(), h.data<float>());
       Tensor successors = Tensor::zeros({ids.dim(0)}, DType::kI32);
       std::copy(next.begin(), next.end(), successors.data<int32_t>());
-      const Tensor y = model_->draft(s, successors, h);
+      const Tensor y = model_->draft(s, model_->draft_input(s, successors, h));
       out = {values(y), values(model_->logits(s, y))};
     });
     return out;

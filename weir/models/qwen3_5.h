@@ -14,9 +14,11 @@
 
 namespace weir {
 
-// Softmax attention with an output gate; q, k, v and the gate come from one product.
+// Softmax attention with an output gate; q, k, v and the gate come from one product, except in the draft head, which takes in more tokens
+// than it attends from.
 struct GatedAttention {
-  ops::PackedMatrix in_proj;  // rows: per head D query rows then D gate rows; then keys; then values
+  ops::PackedMatrix in_proj;                 // rows: per head D query rows then D gate rows; then keys; then values
+  std::optional<ops::PackedMatrix> kv_proj;  // keys, then values, if in_proj has none
   ops::PackedMatrix o_proj;
   Tensor q_norm, k_norm;  // [D]
   int64_t heads, kv_heads, head_dim;
@@ -24,6 +26,7 @@ struct GatedAttention {
   size_t layer;  // index among the attention layers
 
   void add_to(Step& s, const Tensor& x, Tensor& residual) const;
+  void remember(Step& s, const Tensor& kv) const;  // writes keys and values, kv [T, 2 kv_heads D] before norm and rotation
 };
 
 struct GatedDeltaNet {
@@ -65,7 +68,9 @@ struct MtpHead {
   ops::PackedMatrix fc;                      // [H, 2 H], embedding first
   DecoderLayer layer;
 
-  Tensor forward(Step& s, const Tensor& embeddings, const Tensor& hidden) const;
+  Tensor input(Step& s, const Tensor& embeddings, const Tensor& hidden) const;  // -> what the layer reads [T, H]
+  void remember(Step& s, const Tensor& x) const;
+  Tensor forward(Step& s, Tensor x) const;
 };
 
 class Qwen3_5 {
@@ -78,9 +83,14 @@ class Qwen3_5 {
   // hidden [N, H] -> logits [N, vocab_size], padding rows included.
   Tensor logits(Step& s, const Tensor& hidden) const;
 
-  // One pass of the draft head: next_ids I32 [T] is the token after each of the step's tokens, hidden [T, H] the output of forward() (or,
-  // for a later draft, of draft()). -> [T, H], whose logits() are those of the token after the next one. Requires has_mtp().
-  Tensor draft(Step& s, const Tensor& next_ids, const Tensor& hidden) const;
+  // The draft head, in three parts, because it must see every token once but draws a guess from few of them. All require has_mtp().
+  // What the head's layer reads: next_ids I32 [T] is the token after each of the step's tokens, hidden [T, H] the output of forward() (or,
+  // for a later guess, of draft()). -> x [T, H]
+  Tensor draft_input(Step& s, const Tensor& next_ids, const Tensor& hidden) const;
+  // Writes the keys and values of x into the head's pages.
+  void draft_remember(Step& s, const Tensor& x) const;
+  // -> [T, H], whose logits() are those of the token after the next one. Writes keys and values, too.
+  Tensor draft(Step& s, const Tensor& x) const;
   bool has_mtp() const { return mtp_.has_value(); }
 
   // The step's rotary table. positions I32 [3, T]: the (t, h, w) triple of each token.

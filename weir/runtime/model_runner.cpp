@@ -112,74 +112,71 @@ void ModelRunner::sample_rows(const StepPlan& plan, const ModelInput& input, Ste
 }
 
 void ModelRunner::draft_rows(const StepPlan& plan, Step& step, const Tensor& hidden, StepResult& result) {
-  const bool wanted = std::any_of(plan.rows.begin(), plan.rows.end(), [](const SeqStep& row) { return row.want_drafts > 0 || row.next; });
-  if (!model_->has_mtp() || !wanted) return;
+  if (!model_->has_mtp() || plan.rows.empty()) return;
 
-  // First pass: every token of the step with its true successor, so that the head's keys and values have no holes. What it writes for
-  // refused drafts is written again when their positions are computed for real.
-  std::vector<int32_t> successors;
-  struct Guess {
-    size_t row;
-    int32_t position;  // of the head's input row: index within the sequence
-    int32_t at;        // its row in `y`
-  };
+  // The head takes in every token of the step with its true successor, whether a guess is wanted or not, so that its keys and values have
+  // no holes. What it writes for refused drafts is written again when their positions are computed for real.
+  std::vector<int32_t> successors, at;  // at: the tokens from which guesses are drawn
   std::vector<Guess> guesses;
   for (size_t r = 0; r < plan.rows.size(); ++r) {
     const SeqStep& row = plan.rows[r];
-    RowResult& out = result.rows[r];
+    const RowResult& out = result.rows[r];
     const auto first = static_cast<int32_t>(successors.size());
     successors.insert(successors.end(), row.tokens.begin() + 1, row.tokens.end());
     successors.push_back(row.next.value_or(row.tokens.back()));
     if (out.tokens.empty()) continue;
     const int32_t kept = last_kept(row, out);
     successors[static_cast<size_t>(first + kept)] = out.tokens.back();
-    if (row.want_drafts > 0) guesses.push_back({r, row.start + kept, first + kept});
+    if (row.want_drafts == 0) continue;
+    guesses.push_back({r, row.start + kept, out.tokens.back()});
+    at.push_back(first + kept);
   }
-  Tensor y = model_->draft(step, ints(arena_, successors), hidden);
+  Tensor x = model_->draft_input(step, ints(arena_, successors), hidden);
+  model_->draft_remember(step, x);
 
-  // Then one row per guess: the draft before it and the head's own output.
   for (int32_t depth = 1; !guesses.empty(); ++depth) {
-    std::vector<int32_t> at;
-    for (const Guess& guess : guesses) at.push_back(guess.at);
-    y = ops::gather_rows(step.ctx, y, ints(arena_, at));
-    std::vector<int32_t> tokens(guesses.size());
-    for (int64_t begin = 0; begin < y.dim(0); begin += kLogitsBlock) {
-      const int64_t end = std::min(y.dim(0), begin + kLogitsBlock);
-      const Arena::Scope scope(arena_);
-      const Tensor logits = model_->logits(step, y.rows(begin, end));
-      pool_->parallel_items(end - begin, [&](int64_t i, int) { tokens[static_cast<size_t>(begin + i)] = argmax(known(logits, i)); });
-    }
-    std::vector<Guess> going_on;
-    std::vector<int32_t> inputs;
+    const ModelInput input = input_of(plan, guesses);
+    Step one{.ctx = step.ctx, .rows = input.rows, .rope = model_->rope(step.ctx, input.positions), .cache = cache_, .tp = tp_};
+    x = ops::gather_rows(step.ctx, x, ints(arena_, at));
+    const Tensor y = model_->draft(one, depth == 1 ? x : model_->draft_input(one, input.ids, x));
+    const std::vector<Token> tokens = likeliest(one, y);
+    std::vector<Guess> further;
+    at.clear();
     for (size_t i = 0; i < guesses.size(); ++i) {
       const SeqStep& row = plan.rows[guesses[i].row];
       if (tokens[i] < 0) continue;  // non-finite logits: no guess
       result.rows[guesses[i].row].drafts.push_back(tokens[i]);
       const int32_t position = guesses[i].position + 1;
       if (depth == row.want_drafts || position >= static_cast<int32_t>(row.pages.size()) * kPageTokens) continue;
-      going_on.push_back({guesses[i].row, position, static_cast<int32_t>(going_on.size())});
-      at[going_on.size() - 1] = static_cast<int32_t>(i);
-      inputs.push_back(tokens[i]);
+      further.push_back({guesses[i].row, position, tokens[i]});
+      at.push_back(static_cast<int32_t>(i));
     }
-    guesses = std::move(going_on);
-    if (guesses.empty()) return;
-    at.resize(guesses.size());
-    StepPlan single;
-    for (size_t i = 0; i < guesses.size(); ++i) {
-      const SeqStep& row = plan.rows[guesses[i].row];
-      single.rows.push_back({.seq = row.seq,
-                             .start = guesses[i].position,
-                             .tokens = {inputs[i]},
-                             .pages = row.pages,
-                             .state_read = row.state_write,
-                             .state_write = row.state_write});
-    }
-    const ModelInput draft_input =
-        build_input(single, config_.cache.num_pages, config_.cache.num_slots, static_cast<int32_t>(model_->config().vocab_size));
-    Step draft_step{
-        .ctx = step.ctx, .rows = draft_input.rows, .rope = model_->rope(step.ctx, draft_input.positions), .cache = cache_, .tp = tp_};
-    y = model_->draft(draft_step, draft_input.ids, ops::gather_rows(step.ctx, y, ints(arena_, at)));
+    guesses = std::move(further);
+    x = y;
   }
+}
+
+// One row per guess: the token that the head reads, at its position.
+ModelInput ModelRunner::input_of(const StepPlan& plan, const std::vector<Guess>& guesses) const {
+  StepPlan out;
+  for (const Guess& guess : guesses) {
+    const SeqStep& row = plan.rows[guess.row];
+    out.rows.push_back(
+        {.seq = row.seq, .start = guess.position, .tokens = {guess.token}, .pages = row.pages, .state_write = row.state_write});
+    if (guess.position > 0) out.rows.back().state_read = row.state_write;  // the head has no state; the plan must be well-formed
+  }
+  return build_input(out, config_.cache.num_pages, config_.cache.num_slots, static_cast<int32_t>(model_->config().vocab_size));
+}
+
+std::vector<Token> ModelRunner::likeliest(Step& step, const Tensor& hidden) {
+  std::vector<Token> tokens(static_cast<size_t>(hidden.dim(0)));
+  for (int64_t begin = 0; begin < hidden.dim(0); begin += kLogitsBlock) {
+    const int64_t end = std::min(hidden.dim(0), begin + kLogitsBlock);
+    const Arena::Scope scope(arena_);
+    const Tensor logits = model_->logits(step, hidden.rows(begin, end));
+    pool_->parallel_items(end - begin, [&](int64_t i, int) { tokens[static_cast<size_t>(begin + i)] = argmax(known(logits, i)); });
+  }
+  return tokens;
 }
 
 }  // namespace weir

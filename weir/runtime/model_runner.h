@@ -33,6 +33,15 @@ class ModelRunner {
   void report_prompts(const StepPlan& plan, const ModelInput& input, Step& step, const Tensor& hidden, StepResult& result);
   void sample_rows(const StepPlan& plan, const ModelInput& input, Step& step, const Tensor& hidden, StepResult& result);
   void draft_rows(const StepPlan& plan, Step& step, const Tensor& hidden, StepResult& result);
+
+  // What the draft head reads to guess once more for a row of the plan.
+  struct Guess {
+    size_t row;
+    int32_t position;  // within the sequence
+    Token token;       // the one that follows it
+  };
+  ModelInput input_of(const StepPlan& plan, const std::vector<Guess>& guesses) const;
+  std::vector<Token> likeliest(Step& step, const Tensor& hidden);
   std::span<float> known(const Tensor& logits, int64_t row) const;  // a row of logits without the vocabulary's padding
 
   RunnerConfig config_;
