@@ -35,7 +35,11 @@ std::map<RequestId, Answer> play(Scheduler& scheduler, ModelRunner& ranks, const
   };
   while (between() || !scheduler.idle()) {
     const StepPlan plan = scheduler.plan();
-    if (!plan.rows.empty()) take(scheduler.commit(plan, ranks.run(plan)));
+    if (plan.rows.empty()) continue;
+    StepResult result = ranks.run(plan);
+    check_result(plan, result);
+    take(scheduler.commit(plan, std::move(result),
+                          static_cast<double>(1 + plan.rows.size())));  // guesses cost nothing: adaptation wants them
   }
   return answers;
 }
@@ -112,7 +116,8 @@ CachedCounts CachedAnswers::run_case(uint32_t seed, int32_t longest) {
                           .num_slots = rng() % 3 == 0 ? between(1, 4) : between(4, 24),
                           .snapshot_interval = std::array{0, 64, 256}[rng() % 3]};
   const int32_t budget = std::array{1, 7, 64, 100, 512, 2048}[rng() % 6];
-  const EngineConfig config = config_of(cache, longest > 500 ? std::max(budget, 64) : budget, between(1, 8));
+  EngineConfig config = config_of(cache, longest > 500 ? std::max(budget, 64) : budget, between(1, 8));
+  if (rng() % 3) config.speculation = {.num_drafts = between(1, kMaxDrafts), .adaptive = rng() % 2 == 0};
   const auto ranks = make_runner(config.cache);
   CacheManager pages(config.cache);
   Scheduler scheduler(config, pages);
@@ -142,7 +147,12 @@ CachedCounts CachedAnswers::run_case(uint32_t seed, int32_t longest) {
     EXPECT_EQ(got.at(id).logprobs, answer.logprobs);
   }
   const auto& counters = scheduler.counters();
-  return {static_cast<int64_t>(requests.size()), counters.prefix_queries, counters.prefix_hits, counters.preemptions};
+  return {static_cast<int64_t>(requests.size()),
+          counters.prefix_queries,
+          counters.prefix_hits,
+          counters.preemptions,
+          counters.speculation.draft_tokens,
+          counters.speculation.accepted_tokens};
 }
 
 }  // namespace weir::testing

@@ -1,7 +1,7 @@
 // A model without arithmetic, for testing everything above the ranks: the next token is a hash of the prefix. It has real caches,
 // though: pages hold tokens and slots hold digests of what they have seen, so a plan that reads pages never written, written by
-// somebody else, or a state at a position that a real slot no longer reaches (ops/delta_net.h) fails the test at once; so does one in which
-// a row writes what another one reads or writes. Like a rank, it remembers nothing else between plans.
+// somebody else, a draft head's page with holes, or a state at a position that a real slot no longer reaches (ops/delta_net.h) fails the
+// test at once; so does one in which a row writes what another one reads or writes. Like a rank, it remembers nothing else between plans.
 #pragma once
 
 #include <cstdint>
@@ -47,11 +47,14 @@ class FakeExecutor final : public Executor {
 
   void check_plan(const StepPlan& plan) const;
   RowResult run_row(const SeqStep& row);
+  void verify(const SeqStep& row, const std::vector<Token>& prefix, const std::vector<uint64_t>& digests, RowResult& result) const;
+  void draft(const SeqStep& row, const std::vector<Token>& prefix, const std::vector<uint64_t>& digests, RowResult& result);
   void store(const State& read, const SeqStep& row, const std::vector<uint64_t>& digests, int32_t position, SlotId slot);
 
   EngineConfig config_;
   std::optional<StepId> last_step_;
   std::vector<std::vector<Token>> pages_;  // [num_pages][kPageTokens]
+  std::vector<std::vector<Token>> heads_;  // the draft head's pages: of each token, the one that was taken to follow it
   std::vector<State> slots_;
   int64_t tokens_computed_ = 0;
 };

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <random>
 #include <utility>
 #include <vector>
 
@@ -32,7 +33,7 @@ struct Loop {
     if (plan.rows.empty()) return plan;
     StepResult result = executor.run(plan);
     check_result(plan, result);
-    take(scheduler.commit(plan, std::move(result)));
+    take(scheduler.commit(plan, std::move(result), std::uniform_real_distribution<double>(1, 2)(clock)));
     check();
     return plan;
   }
@@ -54,6 +55,7 @@ struct Loop {
   CacheManager cache;
   Scheduler scheduler;
   FakeExecutor executor;
+  std::mt19937 clock{1};  // steps take as long as they like
   std::map<RequestId, Request> requests;
   std::map<RequestId, Answer> answers;
 };

@@ -28,6 +28,7 @@ EngineConfig random_config(std::mt19937& rng) {
   if (rng() % 3 == 0) config.cache.num_slots += between(1, 30);  // for snapshots alone
   if (rng() % 3 == 0) config.cache.num_pages += between(1, 100);
   if (rng() % 2) config.scheduler.long_prefill_token_threshold = between(1, 150);
+  if (rng() % 3) config.speculation = {.num_drafts = between(1, kMaxDrafts), .adaptive = rng() % 2 == 0};
   config.eos_token_ids = {3, 4};
   return config;
 }
@@ -104,7 +105,8 @@ CaseCounts run_scheduler_case(uint32_t seed) {
     else
       expect_answer(answer, request, loop.config);
   }
-  return {loop.scheduler.counters().preemptions, loop.scheduler.counters().prefix_hits};
+  const Scheduler::Counters& counters = loop.scheduler.counters();
+  return {counters.preemptions, counters.prefix_hits, counters.speculation.accepted_tokens};
 }
 
 void run_engine_case(uint32_t seed) {

@@ -4,6 +4,8 @@
 #include <filesystem>
 #include <limits>
 
+#include "weir/apps/speculation_flag.h"
+
 namespace weir {
 namespace {
 
@@ -115,6 +117,8 @@ std::vector<FlagSpec> engine_flags() {
        .min = 0,
        .max = kInt32Max},
 
+      speculation_flag(),
+
       {.name = "max-num-seqs",
        .type = FlagType::kCount,
        .group = "Scheduling",
@@ -154,6 +158,7 @@ EngineOptions engine_options(const Flags& flags) {
   options.enable_prefix_caching = flags.boolean("enable-prefix-caching");
   if (const auto snapshots = flags.find_integer("num-state-snapshots")) options.num_state_snapshots = static_cast<int32_t>(*snapshots);
   options.prefix_cache_retention_interval = static_cast<int32_t>(flags.integer("prefix-cache-retention-interval"));
+  options.speculation = speculation_config(flags);
   options.seed = static_cast<uint64_t>(flags.integer("seed"));
   options.generation_config = flags.text("generation-config");
   options.override_generation_config = flags.find_json("override-generation-config");

@@ -105,11 +105,12 @@ std::unique_ptr<Qwen3_5> load_weights(const ModelConfig& config, const Checkpoin
   // Its own pool: the engine's team is pinned by the engine thread, and loading must not pin this one.
   ThreadPool pool(options.threads, /*pin=*/false);
   WeightReader reader(checkpoint);
-  reader.ignore("model.visual.");  // vision and the MTP head are read when they are built
-  reader.ignore("mtp.");
+  const bool with_mtp = options.speculation.num_drafts > 0;
+  reader.ignore("model.visual.");  // read when vision is built
+  if (!with_mtp) reader.ignore("mtp.");
   ProgressBar bar("Loading weights", checkpoint.total_bytes(), !options.quiet && ::isatty(STDERR_FILENO) != 0);
   Loader loader(reader, compute, pool, [&](int64_t bytes) { bar.advance(bytes); });
-  auto model = std::make_unique<Qwen3_5>(config, loader);
+  auto model = std::make_unique<Qwen3_5>(config, loader, with_mtp);
   reader.expect_all_taken();
   return model;
 }
@@ -138,6 +139,9 @@ LocalEngine start_local_engine(const EngineOptions& options) {
   out.model.model_type = config.model_type;
   const Checkpoint checkpoint = Checkpoint::open(options.model);
 
+  if (options.speculation.num_drafts > 0 && config.mtp_layers == 0)
+    fail(ErrorCode::kInvalidArgument, "--speculative-config needs a model with an MTP head; ", options.model,
+         "/config.json says mtp_num_hidden_layers 0");
   const int threads = options.threads > 0 ? options.threads : num_physical_cores();
   if (options.max_model_len > config.max_position)
     fail(ErrorCode::kInvalidArgument, "--max-model-len ", options.max_model_len, " exceeds the model's max_position_embeddings ",
@@ -150,6 +154,7 @@ LocalEngine start_local_engine(const EngineOptions& options) {
                            .max_num_batched_tokens = batched,
                            .max_model_len = options.max_model_len,
                            .num_snapshots = options.enable_prefix_caching ? options.num_state_snapshots : 0,
+                           .with_mtp = options.speculation.num_drafts > 0,
                            .threads = threads,
                            .budget = static_cast<int64_t>(static_cast<double>(available_memory()) * options.memory_utilization),
                            .cache_bytes = options.kv_cache_memory_bytes});
@@ -175,6 +180,7 @@ LocalEngine start_local_engine(const EngineOptions& options) {
                                                                    .max_num_batched_tokens = batched,
                                                                    .max_model_len = plan.max_model_len,
                                                                    .long_prefill_token_threshold = options.long_prefill_token_threshold},
+                                                     .speculation = options.speculation,
                                                      .eos_token_ids = eos,
                                                      .seed = options.seed},
                                         std::make_unique<LocalExecutor>(std::move(runner)));

@@ -8,7 +8,7 @@
 namespace weir {
 namespace {
 
-static_assert(kSlotHistory >= kPageTokens && kSlotBlock % kPageTokens == 0, "a slot is readable at the last page boundary");
+static_assert(kSlotHistory >= kPageTokens + kMaxDrafts && kSlotBlock % kPageTokens == 0, "a slot is readable at the last page boundary");
 
 int32_t at_least_one(const char* what, int32_t count) {
   if (count < 1) fail(ErrorCode::kInvalidArgument, "the cache needs at least one ", what, ", got ", count);

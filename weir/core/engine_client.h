@@ -1,12 +1,25 @@
 // How everything above (server, offline generation) talks to an engine: in this process, or one day over a socket.
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <functional>
 #include <string>
 
+#include "weir/core/config.h"
 #include "weir/core/request.h"
 
 namespace weir {
+
+struct DraftCounters {
+  int64_t drafts = 0;                             // verifications of at least one guess
+  int64_t draft_tokens = 0;                       // guesses verified
+  int64_t accepted_tokens = 0;                    // … that were right, and so were all before them
+  std::array<int64_t, kMaxDrafts> accepted_at{};  // the same by position
+  double mean_length() const {                    // tokens per verification, the one that is drawn anyway included
+    return drafts == 0 ? 1.0 : 1.0 + static_cast<double>(accepted_tokens) / static_cast<double>(drafts);
+  }
+};
 
 // A snapshot of what an engine is doing; read at any time from any thread.
 struct EngineStatus {
@@ -22,7 +35,9 @@ struct EngineStatus {
   int64_t prefix_queries = 0, prefix_hits = 0;  // tokens of prompts looked up in the prefix cache, and found there
   double run_seconds = 0;                       // inside Executor::run
   double host_seconds = 0;                      // planning, committing and emitting, while the ranks have nothing to do
-  std::string failure;                          // not empty: the engine is dead and answers every request with this
+  int32_t max_drafts = 0;                       // 0: no speculation
+  DraftCounters speculation;
+  std::string failure;  // not empty: the engine is dead and answers every request with this
 };
 
 class EngineClient {

@@ -44,6 +44,7 @@ struct Engine::Impl {
         activity(Clock::now()) {
     WEIR_CHECK(executor);
     now.max_num_seqs = config.scheduler.max_num_seqs;
+    now.max_drafts = config.speculation.num_drafts;
     now.pages_total = cache.pages_total();
     now.slots_total = cache.slots_total();
     published = now;
@@ -189,9 +190,10 @@ std::vector<RequestOutput> Engine::Impl::run_plan(const StepPlan& plan) {
   } catch (...) {
     error = "the step failed with an exception of unknown type";
   }
-  now.run_seconds += seconds_between(start, Clock::now());
+  const double seconds = seconds_between(start, Clock::now());
+  now.run_seconds += seconds;
   ++now.steps;
-  if (!error) return scheduler.commit(plan, std::move(result));
+  if (!error) return scheduler.commit(plan, std::move(result), seconds);
   log_error("step ", index(plan.id), ", ", plan.rows.size(), " rows: ", *error,
             now.failure.empty() ? "; these requests end with an error" : "; ranks are lost, the engine takes no more requests");
   return scheduler.fail_rows(plan, *error);
@@ -209,6 +211,7 @@ void Engine::Impl::publish(std::vector<RequestOutput> outputs) {
   now.preemptions = scheduler.counters().preemptions;
   now.prefix_queries = scheduler.counters().prefix_queries;
   now.prefix_hits = scheduler.counters().prefix_hits;
+  now.speculation = scheduler.counters().speculation;
   now.num_waiting = scheduler.num_waiting();
   {
     const std::lock_guard lock(mu);

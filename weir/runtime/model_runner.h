@@ -1,4 +1,5 @@
-// Executes plans on one rank: input -> forward -> sample. Owns the rank's model, caches, arena and compute threads. Rank thread only.
+// Executes plans on one rank: input -> forward -> sample and verify -> draft. Owns the rank's model, caches, arena and compute threads.
+// Rank thread only.
 #pragma once
 
 #include <memory>
@@ -6,6 +7,7 @@
 #include "weir/core/config.h"
 #include "weir/core/executor.h"
 #include "weir/models/qwen3_5.h"
+#include "weir/runtime/model_input.h"
 
 namespace weir {
 
@@ -28,7 +30,19 @@ class ModelRunner {
   const Qwen3_5& model() const { return *model_; }
 
  private:
-  void sample_rows(const StepPlan& plan, const struct ModelInput& input, Step& step, const Tensor& hidden, StepResult& result);
+  void report_prompts(const StepPlan& plan, const ModelInput& input, Step& step, const Tensor& hidden, StepResult& result);
+  void sample_rows(const StepPlan& plan, const ModelInput& input, Step& step, const Tensor& hidden, StepResult& result);
+  void draft_rows(const StepPlan& plan, Step& step, const Tensor& hidden, StepResult& result);
+
+  // What the draft head reads to guess once more for a row of the plan.
+  struct Guess {
+    size_t row;
+    int32_t position;  // within the sequence
+    Token token;       // the one that follows it
+  };
+  ModelInput input_of(const StepPlan& plan, const std::vector<Guess>& guesses) const;
+  std::vector<Token> likeliest(Step& step, const Tensor& hidden);
+  std::span<float> known(const Tensor& logits, int64_t row) const;  // a row of logits without the vocabulary's padding
 
   RunnerConfig config_;
   std::unique_ptr<ThreadPool> pool_;
