@@ -20,14 +20,18 @@ TEST_P(Cached, AnswersAreThoseOfColdRequestsBitForBit) {
       const testing::CachedCounts counts = model.run_case(seed, seed % 12 == 0 ? 3000 : 300);
       sum.requests += counts.requests, sum.prompt_tokens += counts.prompt_tokens;
       sum.cached_tokens += counts.cached_tokens, sum.preemptions += counts.preemptions;
+      sum.tier_tokens += counts.tier_tokens;
       sum.drafted += counts.drafted, sum.accepted += counts.accepted;
     }
   }
   EXPECT_GT(sum.cached_tokens, sum.prompt_tokens / 8) << "enough hits to mean something";
   EXPECT_GT(sum.preemptions, 0);
+  EXPECT_GT(sum.tier_tokens, 500);
   EXPECT_GT(sum.drafted, 2000);
   // Random weights guess nothing right.
-  if (std::string(GetParam()) == "models/weir-tiny") EXPECT_GT(sum.accepted, 200);
+  if (std::string(GetParam()) == "models/weir-tiny") {
+    EXPECT_GT(sum.accepted, 200);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Checkpoints, Cached,

@@ -32,7 +32,7 @@ int main(int argc, char** argv) {
       try {
         const auto counts = model->run_case(seed, seed % 8 == 0 ? 3000 : 300);
         sum.requests += counts.requests, sum.prompt_tokens += counts.prompt_tokens;
-        sum.cached_tokens += counts.cached_tokens, sum.preemptions += counts.preemptions;
+        sum.cached_tokens += counts.cached_tokens, sum.tier_tokens += counts.tier_tokens, sum.preemptions += counts.preemptions;
       } catch (const std::exception& e) {
         std::fprintf(stderr, "seed %u failed:\n%s\n", seed, e.what());
         return 1;
@@ -41,9 +41,10 @@ int main(int argc, char** argv) {
     }
     ++seed;
   } while (Clock::now() < end);
-  std::printf("soak_cached: %lld cases from seed %u, %lld requests, %lld of %lld prompt tokens cached, %lld preemptions, no difference\n",
-              static_cast<long long>(cases), arguments->first_seed, static_cast<long long>(sum.requests),
-              static_cast<long long>(sum.cached_tokens), static_cast<long long>(sum.prompt_tokens),
-              static_cast<long long>(sum.preemptions));
+  std::printf(
+      "soak_cached: %lld cases from seed %u, %lld requests, %lld of %lld prompt tokens cached, %lld of them in the second tier, %lld "
+      "preemptions, no difference\n",
+      static_cast<long long>(cases), arguments->first_seed, static_cast<long long>(sum.requests), static_cast<long long>(sum.cached_tokens),
+      static_cast<long long>(sum.prompt_tokens), static_cast<long long>(sum.preemptions));
   return 0;
 }

@@ -34,7 +34,7 @@ void each_piece(const CacheTensors& cache, TierLabel::Kind kind, int32_t id, con
   const auto one = [&](const Tensor& pool) {
     if (id < 0 || id >= pool.dim(0)) fail(ErrorCode::kInternal, "plan for the second tier: ", id, " of ", pool.dim(0));
     const Tensor piece = pool.rows(id, id + 1);
-    use(static_cast<std::byte*>(piece.raw()), static_cast<size_t>(piece.nbytes()));
+    use(static_cast<std::byte*>(const_cast<void*>(piece.raw())), static_cast<size_t>(piece.nbytes()));
   };
   if (kind == TierLabel::Kind::kPage) {
     for (const Tensor& pool : cache.kv) one(pool);
