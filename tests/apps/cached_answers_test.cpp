@@ -26,8 +26,7 @@ TEST_P(Cached, AnswersAreThoseOfColdRequestsBitForBit) {
   EXPECT_GT(sum.cached_tokens, sum.prompt_tokens / 8) << "enough hits to mean something";
   EXPECT_GT(sum.preemptions, 0);
   EXPECT_GT(sum.drafted, 2000);
-  // Random weights guess nothing right.
-  if (std::string(GetParam()) == "models/weir-tiny") EXPECT_GT(sum.accepted, 200);
+  EXPECT_GT(sum.accepted, std::string(GetParam()) == "models/weir-tiny" ? 200 : -1) << "random weights guess nothing right";
 }
 
 INSTANTIATE_TEST_SUITE_P(Checkpoints, Cached,
