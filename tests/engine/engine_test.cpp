@@ -114,18 +114,22 @@ TEST(Engine, TheQueueIsBoundedAndAnIdIsInUseUntilItsLastOutput) {
 
 TEST(Engine, AbortEndsARunningAndAWaitingRequestWithinAStep) {
   const EngineConfig config = config_of(100, 1);
-  std::latch both_submitted(1);
+  std::latch both_submitted(1), asked(1);
   Collector collector;
-  Engine engine(config, fake(config, [&](const StepPlan&) { both_submitted.wait(); }));
+  Engine engine(config, fake(config, [&](const StepPlan& plan) {
+                  both_submitted.wait();
+                  if (index(plan.id) == 1) asked.wait();
+                }));
   engine.submit(make_request(0, {1, 2}, tokens_exactly(398)), collector.listener([&](const Answer& answer) {
     if (answer.num_outputs > 1) return;
     for (const uint64_t id : {1, 0, 77}) engine.abort(RequestId{id});
+    asked.count_down();
   }));
   engine.submit(make_request(1, {1, 2}, tokens_exactly(398)), collector.listener());
   both_submitted.count_down();
   collector.wait_for_finished(2);
   EXPECT_EQ(collector.answer(RequestId{0}).finish->reason, FinishReason::kAbort);
-  EXPECT_EQ(collector.answer(RequestId{0}).tokens.size(), 1u) << "asked for at its first token, heard before its second";
+  EXPECT_LE(collector.answer(RequestId{0}).tokens.size(), 2u) << "asked for at its first token, perhaps while the second was computed";
   EXPECT_EQ(collector.answer(RequestId{1}).finish->reason, FinishReason::kAbort);
   EXPECT_TRUE(collector.answer(RequestId{1}).tokens.empty());
   EXPECT_EQ(engine.status().pages_used, 0);

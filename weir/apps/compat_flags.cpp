@@ -178,7 +178,8 @@ std::vector<Row> harmless_rows() {
       {{.name = "additional-config", .type = FlagType::kJson, .group = kAccepted, .help = "Switches of vllm-ascend."},
        review_additional_config},
       {boolean("async-scheduling", "Planning beside the device."),
-       when_on("async-scheduling", note("--async-scheduling: on a CPU, planning a step takes microseconds and is not overlapped"))},
+       when_on("async-scheduling", note("--async-scheduling: on a CPU, outputs are handed out while the next step runs; planning takes "
+                                        "microseconds (weir:engine_gap_seconds_total)"))},
       {boolean("enable-chunked-prefill", "Always on."),
        [](const Flags& flags) -> Remark {
          return flags.boolean("enable-chunked-prefill")

@@ -49,8 +49,8 @@ struct EngineStatus {
 
 class EngineClient {
  public:
-  // Called on the engine thread: must be quick and must neither block nor throw. It may call submit (which may throw into it), abort
-  // and status. The last output of a request carries `finish`.
+  // Called on a thread of the engine, one call at a time: must be quick and must neither block nor throw. It may call submit (which may
+  // throw into it), abort and status. The last output of a request carries `finish`.
   using OnOutput = std::function<void(RequestOutput)>;
 
   virtual ~EngineClient() = default;

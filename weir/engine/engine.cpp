@@ -7,7 +7,6 @@
 #include <optional>
 #include <string>
 #include <thread>
-#include <unordered_map>
 #include <unordered_set>
 #include <utility>
 #include <variant>
@@ -18,6 +17,7 @@
 #include "weir/base/log.h"
 #include "weir/cache/cache_manager.h"
 #include "weir/engine/activity_log.h"
+#include "weir/engine/courier.h"
 #include "weir/engine/policy.h"
 #include "weir/engine/scheduler.h"
 
@@ -65,7 +65,7 @@ struct Engine::Impl {
   std::unique_ptr<Executor> executor;
   CacheManager cache;
   Scheduler scheduler;  // borrows cache
-  std::unordered_map<RequestId, OnOutput> listeners;
+  Courier courier;
   EngineStatus now;
   ActivityLog activity;
 
@@ -168,7 +168,7 @@ void Engine::Impl::apply_inbox() {
   bool forgotten = false;
   for (Message& message : inbox.drain()) {
     forgotten |= std::holds_alternative<ResetPrefixCache>(message.command);
-    if (const Add* add = std::get_if<Add>(&message.command)) listeners.emplace(add->request.id, std::move(message.on_output));
+    if (const Add* add = std::get_if<Add>(&message.command)) courier.add(add->request.id, std::move(message.on_output));
     if (auto output = scheduler.apply(std::move(message.command))) aborted.push_back(std::move(*output));
   }
   if (forgotten || !aborted.empty()) publish(std::move(aborted));
@@ -220,17 +220,7 @@ void Engine::Impl::publish(std::vector<RequestOutput> outputs) {
       if (output.finish) live.erase(output.id);
     }
   }
-  for (RequestOutput& output : outputs) {
-    const auto listener = listeners.find(output.id);
-    WEIR_CHECK(listener != listeners.end(), "request ", index(output.id), " has no listener");
-    if (!output.finish) {
-      listener->second(std::move(output));
-      continue;
-    }
-    const OnOutput last = std::move(listener->second);
-    listeners.erase(listener);
-    last(std::move(output));
-  }
+  courier.deliver(std::move(outputs));
 }
 
 void Engine::Impl::close() {

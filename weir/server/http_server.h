@@ -1,5 +1,5 @@
 // The OpenAI-compatible HTTP server. It listens before the model is there: until set_ready() /health and the API answer 503.
-// HTTP threads do JSON and text; engine outputs arrive on the engine thread and are handed to the connection they belong to, so
+// HTTP threads do JSON and text; engine outputs arrive on the engine's courier thread and are handed to the connection they belong to, so
 // nothing here ever blocks compute. Every resource a client can hold is bounded by a field of ServerLimits.
 #pragma once
 

@@ -1,4 +1,4 @@
-// A Generation that the engine is working on: submits its requests, gathers their outputs from the engine thread and aborts what is
+// A Generation that the engine is working on: submits its requests, gathers their outputs from the engine's courier and aborts what is
 // left when it is destroyed, be it that the client went away. Everything but the arrival of outputs happens on one HTTP thread at a time.
 #pragma once
 
@@ -15,7 +15,7 @@ namespace weir {
 
 class LiveGeneration {
  public:
-  // wake is called on the engine thread when there is something to collect; it must not block and is never called again once the
+  // wake is called on the courier's thread when there is something to collect; it must not block and is never called again once the
   // destructor has begun. first_id: num_choices() ids from there on are used. When the engine refuses one request the others are
   // aborted and its Error passes through.
   LiveGeneration(std::unique_ptr<Generation> generation, EngineClient& engine, std::shared_ptr<Metrics> metrics, uint64_t first_id,
