@@ -4,9 +4,9 @@
     weir serve models/weir-tiny &
     tools/weir_tiny/evaluate_server.py models/weir-tiny [--url http://127.0.0.1:8000] [--limit N] [--concurrency N] [TASK …]
 
-Against a server with --speculative-config '{"num_speculative_tokens": 3, "adaptive": false}' it also tells how many of 3 drafts are
-accepted, along the answers that are the reference word for word, beside the card's figure (which is over all positions of them; the
-server verifies behind the last accepted one only).
+Against a server with --speculative-config '{"num_speculative_tokens": 3, "adaptive": false}' it also tells how many of 3
+drafts are accepted, along the answers that are the reference word for word, beside the card's figure (which is over all
+positions of them; the server verifies behind the last accepted one only).
 
 Texts only: image questions are skipped and said to be. Exit code 1 when the accuracy over all lines is more than --tolerance points off the card's.
 """
