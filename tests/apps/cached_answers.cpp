@@ -58,11 +58,11 @@ constexpr CacheConfig kCold{.num_pages = 4096 / kPageTokens, .num_slots = 1, .pr
 }  // namespace
 
 CachedAnswers::CachedAnswers(std::string checkpoint_dir, DType compute)
-    : dir_(std::move(checkpoint_dir)), compute_(compute), cold_(make_runner(kCold)) {}
+    : dir_(std::move(checkpoint_dir)), compute_(compute), cold_(make_runner(kCold, false)) {}
 
-std::unique_ptr<ModelRunner> CachedAnswers::make_runner(const CacheConfig& cache) const {
+std::unique_ptr<ModelRunner> CachedAnswers::make_runner(const CacheConfig& cache, bool with_mtp) const {
   auto pool = std::make_unique<ThreadPool>(2, /*pin=*/false);
-  auto model = load_golden(dir_, compute_, *pool);
+  auto model = load_golden(dir_, compute_, *pool, with_mtp);
   const auto vocab = static_cast<int32_t>(model->config().vocab_size);
   const ModelConfig& config = model->config();
   const int64_t element = element_size(compute_), page = kPageTokens * kv_bytes_per_token(config, element, model->has_mtp());
@@ -126,7 +126,7 @@ CachedCounts CachedAnswers::run_case(uint32_t seed, int32_t longest) {
   const int32_t budget = std::array{1, 7, 64, 100, 512, 2048}[rng() % 6];
   EngineConfig config = config_of(cache, longest > 500 ? std::max(budget, 64) : budget, between(1, 8));
   if (rng() % 3) config.speculation = {.num_drafts = between(1, kMaxDrafts), .adaptive = rng() % 2 == 0};
-  const auto ranks = make_runner(config.cache);
+  const auto ranks = make_runner(config.cache, config.speculation.num_drafts > 0);
   CacheManager pages(config.cache);
   Scheduler scheduler(config, pages);
   std::set<RequestId> aborted;

@@ -22,7 +22,7 @@ class CachedAnswers {
   CachedCounts run_case(uint32_t seed, int32_t longest);
 
  private:
-  std::unique_ptr<ModelRunner> make_runner(const CacheConfig& cache) const;
+  std::unique_ptr<ModelRunner> make_runner(const CacheConfig& cache, bool with_mtp) const;
 
   std::string dir_;
   DType compute_;

@@ -14,14 +14,16 @@ namespace weir {
 
 inline std::string golden_dir(const std::string& name) { return std::string(WEIR_SOURCE_DIR) + "/tests/golden/" + name; }
 
-// With the MTP head where the checkpoint has one.
-inline std::unique_ptr<Qwen3_5> load_golden(const std::string& dir, DType compute, ThreadPool& pool) {
+// With the MTP head where the checkpoint has one and it is wanted.
+inline std::unique_ptr<Qwen3_5> load_golden(const std::string& dir, DType compute, ThreadPool& pool, bool want_mtp = true) {
   const ModelConfig config = read_model_config(dir);
+  const bool with_mtp = want_mtp && config.mtp_layers > 0;
   const Checkpoint checkpoint = Checkpoint::open(dir);
   WeightReader reader(checkpoint);
   reader.ignore("model.visual.");
+  if (!with_mtp) reader.ignore("mtp.");
   Loader loader(reader, compute, pool, {});
-  auto model = std::make_unique<Qwen3_5>(config, loader, config.mtp_layers > 0);
+  auto model = std::make_unique<Qwen3_5>(config, loader, with_mtp);
   reader.expect_all_taken();
   return model;
 }

@@ -19,6 +19,13 @@ struct DraftCounters {
   double mean_length() const {                    // tokens per verification, the one that is drawn anyway included
     return drafts == 0 ? 1.0 : 1.0 + static_cast<double>(accepted_tokens) / static_cast<double>(drafts);
   }
+  friend DraftCounters operator-(DraftCounters now, const DraftCounters& then) {
+    now.drafts -= then.drafts;
+    now.draft_tokens -= then.draft_tokens;
+    now.accepted_tokens -= then.accepted_tokens;
+    for (size_t i = 0; i < now.accepted_at.size(); ++i) now.accepted_at[i] -= then.accepted_at[i];
+    return now;
+  }
 };
 
 // A snapshot of what an engine is doing; read at any time from any thread.

@@ -38,8 +38,9 @@ int32_t DraftPolicy::choose(int32_t num_decoding) {
   if (load.probe_steps == 0 && load.steps >= load.next_probe) {
     load.best_before_probe = load.best;
     load.probe_steps = kProbeSteps;
-    // Against the other end, since what lies between is interpolated from the two.
-    load.probe = load.best == 0 || (load.best < config_.num_drafts && load.probe == 0) ? config_.num_drafts : 0;
+    // Alternately against one guess more and against none, whose time the margin is measured from.
+    const bool up = load.best == 0 || (load.best < config_.num_drafts && load.probe == 0);
+    load.probe = up ? load.best + 1 : 0;
   }
   chosen_ = load.probe_steps > 0 ? load.probe : load.best;
   return chosen_;
@@ -96,20 +97,24 @@ DraftPolicy::Load& DraftPolicy::load_of(int32_t num_decoding) {
     load.next_probe = kFirstInterval;
   } else {
     load.best = 0;
-    load.next_probe = 2;  // one step without guesses, then a probe of the most
+    load.next_probe = 2;  // one step without guesses, then some with one
   }
   return load;
 }
 
-// Measured, or on the line between the nearest ones that are.
+// Measured, or on the line through the nearest two that are.
 double DraftPolicy::seconds(const Load& load, int32_t num_drafts) const {
   const auto at = static_cast<size_t>(num_drafts);
   if (load.seconds[at] > 0) return load.seconds[at];
   size_t below = at, above = at;
   while (below > 0 && load.seconds[below] == 0) --below;
   while (above < static_cast<size_t>(config_.num_drafts) && load.seconds[above] == 0) ++above;
-  if (load.seconds[below] == 0 || load.seconds[above] == 0) return 0;
-  const double share = static_cast<double>(at - below) / static_cast<double>(above - below);
+  if (load.seconds[above] == 0) {  // beyond what was tried
+    above = below;
+    while (below > 0 && (below == above || load.seconds[below] == 0)) --below;
+  }
+  if (load.seconds[below] == 0 || load.seconds[above] == 0 || below == above) return 0;
+  const double share = (static_cast<double>(at) - static_cast<double>(below)) / static_cast<double>(above - below);
   return load.seconds[below] + share * (load.seconds[above] - load.seconds[below]);
 }
 

@@ -2,7 +2,7 @@
 // machine, text and the number of sequences. So both are measured: how often the guess at each position is right, and how long a step
 // takes by (sequences, guesses). The choice is the best quotient; 0 is a choice like any other, and the one that doubt decides for.
 //
-// Measuring needs steps that are not the best ones: every choice is compared with none and with the most at growing intervals. At the
+// Measuring needs steps that are not the best ones: every choice is compared with no guess and with one more at growing intervals. At the
 // longest interval that is 3 of 512 steps.
 // Engine thread only. No clock: whoever runs the steps says how long they took.
 #pragma once
