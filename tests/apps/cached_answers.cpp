@@ -61,7 +61,7 @@ CachedAnswers::CachedAnswers(std::string checkpoint_dir, DType compute)
     : dir_(std::move(checkpoint_dir)), compute_(compute), cold_(make_runner(kCold, false)) {}
 
 std::unique_ptr<ModelRunner> CachedAnswers::make_runner(const CacheConfig& cache, bool with_mtp) const {
-  auto pool = std::make_unique<ThreadPool>(2, /*pin=*/false);
+  auto pool = std::make_unique<ThreadPool>(1, /*pin=*/false);  // a spinning team is slow on a busy machine
   auto model = load_golden(dir_, compute_, *pool, with_mtp);
   const auto vocab = static_cast<int32_t>(model->config().vocab_size);
   const ModelConfig& config = model->config();
