@@ -70,9 +70,9 @@ def main():
             print(f"{batch} at once, median of {options.rounds}:", flush=True)
             for kind, port in ports.items():
                 drafts, accepted = (now - then for now, then in zip(counters(port), before[kind]))
-                ratio = statistics.median(a / b for a, b in zip(speeds[kind], speeds["plain"]))
+                ratios = sorted(a / b for a, b in zip(speeds[kind], speeds["plain"]))
                 length = f"   {1 + accepted / drafts:.2f} tokens per verification" if drafts else ""
-                print(f"  {kind:9} {statistics.median(speeds[kind]):8.1f} tok/s   ratio {ratio:5.2f}{length}", flush=True)
+                print(f"  {kind:9} {statistics.median(speeds[kind]):8.1f} tok/s   ratio {statistics.median(ratios):5.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}){length}", flush=True)
 
 
 if __name__ == "__main__":

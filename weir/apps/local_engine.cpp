@@ -234,6 +234,10 @@ LocalEngine start_local_engine(const EngineOptions& options) {
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
     log_info("Loaded ", checkpoint.total_bytes() >> 20, " MiB in ", seconds.count(), " s; ", threads,
              threads == 1 ? " thread, " : " threads, ", name(compute), " weights");
+    if (options.speculation.num_drafts > 0)
+      log_info("Speculation: ", options.speculation.adaptive ? "up to " : "", options.speculation.num_drafts,
+               options.speculation.num_drafts == 1 ? " draft" : " drafts", " per step and request from the MTP head",
+               options.speculation.adaptive ? ", as many as pay" : "");
   }
   return out;
 }
