@@ -259,7 +259,8 @@ void PrefixIndex::drop_leaf(Id id) {
     const Id other = shared.at == id ? shared.before : shared.at;
     if (other == kNone) {
       drop_snapshot(snapshot);
-    } else {  // still readable a page earlier
+    } else {  // still readable a page earlier; as the one it was it may live on elsewhere
+      record(snapshot);
       (shared.at == id ? shared.at : shared.before) = kNone;
       nodes_[at(id)].snapshot = kNone;
       set_score(snapshot);

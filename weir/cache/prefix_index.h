@@ -31,7 +31,7 @@ struct PrefixMatch {
   int32_t num_known = 0;       // >= num_tokens: end of the known pages, up to the limit
 };
 
-// Something that is about to be forgotten. Its page or slot is free from now on: what is in there must be read before it is written.
+// Something that is about to be forgotten. Its page or slot may be free from now on: what is in there must be read before it is written.
 struct Evicted {
   TierLabel label;
   int32_t from = 0;  // index of the page or slot
