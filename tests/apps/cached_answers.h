@@ -11,7 +11,7 @@
 namespace weir::testing {
 
 struct CachedCounts {
-  int64_t requests = 0, prompt_tokens = 0, cached_tokens = 0, preemptions = 0;
+  int64_t requests = 0, prompt_tokens = 0, cached_tokens = 0, tier_tokens = 0, preemptions = 0, drafted = 0, accepted = 0;
 };
 
 class CachedAnswers {
@@ -22,7 +22,7 @@ class CachedAnswers {
   CachedCounts run_case(uint32_t seed, int32_t longest);
 
  private:
-  std::unique_ptr<ModelRunner> make_runner(const CacheConfig& cache) const;
+  std::unique_ptr<ModelRunner> make_runner(const CacheConfig& cache, bool with_mtp) const;
 
   std::string dir_;
   DType compute_;

@@ -129,10 +129,11 @@ TEST(ServeFlags, TheSeedsFlagsForOneRankAreAcceptedWithAWordOnEach) {
              R"({"cudagraph_mode":"FULL_DECODE_ONLY"})", "--additional-config", R"({"enable_cpu_binding":true, "enable_fused_mc2":1})",
              "--enforce-eager", "--async-scheduling", "--no-disable-hybrid-kv-cache-manager"});
   EXPECT_THAT(remarks(flags, CompatVerdict::kRefuse), IsEmpty());
-  EXPECT_THAT(remarks(flags, CompatVerdict::kWarn), ElementsAre(HasSubstr("--speculative-config")));
+  EXPECT_THAT(remarks(flags, CompatVerdict::kWarn), IsEmpty());
   EXPECT_THAT(remarks(flags, CompatVerdict::kNote),
               testing::Contains(AllOf(HasSubstr("--additional-config"), HasSubstr("enable_fused_mc2"))));
   EXPECT_NO_THROW(apply_compat_flags(flags));
+  EXPECT_EQ(serve_options(flags, {}).engine.speculation.num_drafts, 3);
 }
 
 TEST(ServeFlags, PrefixCachingIsOnAndItsSizesAreChosenUnlessGiven) {
@@ -158,11 +159,6 @@ TEST(ServeFlags, TheQuantizationFlagIsACheckThatTheLoaderMakes) {
   EXPECT_EQ(options({"-q", "compressed-tensors"}).engine.quantization, "compressed-tensors");
   EXPECT_EQ(options({}).engine.quantization, std::nullopt);
   EXPECT_THROW(parse({kModel, "--quantization", "gptq"}), UsageError);
-}
-
-TEST(ServeFlags, SpeculationIsCheckedAlthoughNothingIsDrafted) {
-  EXPECT_THAT(remarks(parse({"--speculative-config", R"({"num_speculative_tokens": "three"})"}), CompatVerdict::kRefuse),
-              ElementsAre(HasSubstr("\"three\"")));
 }
 
 TEST(ServeFlags, BecomeOptionsOfEngineAndServer) {

@@ -70,6 +70,7 @@ def test_an_unknown_command_lists_the_known_ones():
     (["serve", MODEL, "--port", "100000"], ["--port", "65535", "100000"]),
     (["serve", MODEL, "--dtype", "int4"], ["--dtype", "bfloat16", "int4"]),
     (["serve", MODEL, "--speculative-config", "{bad"], ["--speculative-config", "JSON"]),
+    (["serve", MODEL, "-sc", '{"num_speculative_tokens": 9}'], ["--speculative-config", "from 1 to 8", "got 9"]),
     (["serve", MODEL, "--tensor-parallel-size", "2"], ["not built", "--tensor-parallel-size", "2"]),
     (["serve", MODEL, "--quantization", "gptq"], ["--quantization", "ascend", "gptq"]),
     (["serve", MODEL, "--headless"], ["not built", "--headless"]),
@@ -187,7 +188,7 @@ def test_serve_says_what_it_does_with_flags_and_variables_of_vllm():
             "--tensor-parallel-size", "1", "--trust-remote-code", "--enable-prefix-caching", "--speculative_config",
             '{"method": "qwen3_5_mtp", "num_speculative_tokens": 3}', "--served-model-name", "qwen3.5") as running:
         log = running.log
-        for word in ("OMP_NUM_THREADS=1 is not obeyed", "VLLM_USE_V1", "HCCL_BUFFSIZE", "--trust-remote-code: ", "--speculative-config: ",
+        for word in ("OMP_NUM_THREADS=1 is not obeyed", "VLLM_USE_V1", "HCCL_BUFFSIZE", "--trust-remote-code: ", "Speculation: up to 3 drafts",
                      "Application startup complete.", "/v1/chat/completions"):
             assert word in log, log
         assert "from-env" not in log

@@ -26,7 +26,7 @@ bool is_stop(Token token, const SamplingParams& params, const EngineConfig& conf
 Token draw(uint64_t prefix, const Sampling& sample, const EngineConfig& config) {
   if (sample.params->temperature > 0) prefix = mix(mix(prefix, sample.seed), static_cast<uint64_t>(sample.output_index));
   auto token = static_cast<Token>(mix(prefix, 7) % kFakeVocab);
-  while (!sample.may_stop && is_stop(token, *sample.params, config)) token = (token + 1) % kFakeVocab;
+  while (sample.output_index < sample.params->min_tokens && is_stop(token, *sample.params, config)) token = (token + 1) % kFakeVocab;
   return token;
 }
 
@@ -58,11 +58,10 @@ Expected expected_answer(const Request& request, const EngineConfig& config) {
   const auto length = static_cast<int32_t>(request.prompt.size());
   for (int32_t i = 0; i < params.max_tokens && length + i < config.scheduler.max_model_len; ++i) {
     sample.output_index = i;
-    sample.may_stop = i >= params.min_tokens;
     const Token token = draw(prefix, sample, config);
     if (params.logprobs) out.logprobs.push_back(logprobs_of(prefix, token, *params.logprobs));
     out.tokens.push_back(token);
-    if (sample.may_stop && is_stop(token, params, config)) {
+    if (i >= params.min_tokens && is_stop(token, params, config)) {
       out.reason = FinishReason::kStop;
       break;
     }
@@ -74,12 +73,13 @@ Expected expected_answer(const Request& request, const EngineConfig& config) {
 FakeExecutor::FakeExecutor(EngineConfig config)
     : config_(std::move(config)),
       pages_(static_cast<size_t>(config_.cache.num_pages), std::vector<Token>(kPageTokens, -1)),
+      heads_(pages_),
       slots_(static_cast<size_t>(config_.cache.num_slots)) {}
 
 StepResult FakeExecutor::run(const StepPlan& plan) {
   check_plan(plan);
   if (before_step) before_step(plan);
-  StepResult result{plan.id, {}};
+  StepResult result{plan.id, {}, run_tier(plan.tier)};
   for (const SeqStep& row : plan.rows) {
     result.rows.push_back(run_row(row));
     if (row_error) result.rows.back().error = row_error(row);
@@ -89,14 +89,14 @@ StepResult FakeExecutor::run(const StepPlan& plan) {
       std::fill(page.begin() + (p == static_cast<size_t>(row.start / kPageTokens) ? row.start % kPageTokens : 0), page.end(), -1);
     }
     for (const Snapshot& snapshot : row.snapshots) slots_[static_cast<size_t>(index(snapshot.slot))] = {};
-    slots_[static_cast<size_t>(index(row.state_write[0]))] = {};
+    slots_[static_cast<size_t>(index(row.state_write))] = {};
   }
   return result;
 }
 
 // What holds for a plan as a whole.
 void FakeExecutor::check_plan(const StepPlan& plan) const {
-  WEIR_CHECK(!plan.rows.empty(), "an empty plan");
+  WEIR_CHECK(!plan.rows.empty() || !plan.tier.empty(), "an empty plan");
   int64_t num_tokens = 0;
   std::set<SeqId> seqs;
   std::map<PageId, int> written_pages, pages;  // how many rows …
@@ -105,11 +105,17 @@ void FakeExecutor::check_plan(const StepPlan& plan) const {
     num_tokens += static_cast<int64_t>(row.tokens.size());
     WEIR_CHECK(seqs.insert(row.seq).second, "sequence ", index(row.seq), " has two rows");
     const int32_t end = row.start + static_cast<int32_t>(row.tokens.size());
-    WEIR_CHECK(static_cast<int32_t>(row.pages.size()) == (end + kPageTokens - 1) / kPageTokens, "pages of sequence ", index(row.seq));
+    const auto num_pages = [](int32_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; };
+    const auto given = static_cast<int32_t>(row.pages.size());
+    WEIR_CHECK(given >= num_pages(end) && given <= num_pages(end + row.want_drafts), "pages of sequence ", index(row.seq));
+    WEIR_CHECK(row.num_drafts >= 0 && row.num_drafts <= config_.speculation.num_drafts &&
+                   row.want_drafts <= config_.speculation.num_drafts && (row.sample || row.num_drafts + row.want_drafts == 0),
+               "guesses of sequence ", index(row.seq));
+    WEIR_CHECK(row.num_drafts == 0 || row.start / kSlotBlock == (end - 1) / kSlotBlock, "guesses of sequence ", index(row.seq),
+               " reach into another block");
     for (const PageId page : std::set<PageId>(row.pages.begin(), row.pages.end())) ++pages[page];
     for (size_t i = static_cast<size_t>(row.start / kPageTokens); i < row.pages.size(); ++i) ++written_pages[row.pages[i]];
-    WEIR_CHECK(row.state_write.size() == 1, "slots of sequence ", index(row.seq));
-    ++written_slots[row.state_write[0]];
+    ++written_slots[row.state_write];
     for (const Snapshot& snapshot : row.snapshots) {
       ++written_slots[snapshot.slot];
       WEIR_CHECK(snapshot.position > row.start && snapshot.position <= end, "snapshot of sequence ", index(row.seq), " at ",
@@ -120,10 +126,53 @@ void FakeExecutor::check_plan(const StepPlan& plan) const {
     WEIR_CHECK(count == 1 && pages[page] == 1, "page ", index(page), " is written and shared");
   for (const auto& [slot, count] : written_slots) WEIR_CHECK(count == 1, "slot ", index(slot), " is written twice");
   for (const SeqStep& row : plan.rows)
-    WEIR_CHECK(!row.state_read || row.state_read == row.state_write[0] || !written_slots.contains(*row.state_read), "slot ",
+    WEIR_CHECK(!row.state_read || row.state_read == row.state_write || !written_slots.contains(*row.state_read), "slot ",
                index(*row.state_read), " is written and read by sequence ", index(row.seq));
   WEIR_CHECK(static_cast<int32_t>(plan.rows.size()) <= config_.scheduler.max_num_seqs, plan.rows.size(), " rows");
   WEIR_CHECK(num_tokens <= config_.scheduler.max_num_batched_tokens, num_tokens, " tokens");
+}
+
+TierEvents FakeExecutor::run_tier(const TierOps& ops) {
+  WEIR_CHECK(config_.cache.has_tier || ops.empty(), "there is no second tier");
+  TierEvents events;
+  if (ops.forget_all) tier_.clear();
+  for (const TierSave& save : ops.saves) {
+    Stored stored{.label = save.entry.label};
+    const auto from = static_cast<size_t>(save.from);
+    if (save.entry.label.kind == TierLabel::Kind::kPage) {
+      stored.page = pages_[from], stored.head = heads_[from];
+      WEIR_CHECK(std::equal(stored.page.begin(), stored.page.end(), save.entry.label.tokens.begin()), "a page of other tokens is saved");
+    } else {
+      stored.state = slots_[from];
+    }
+    WEIR_CHECK(tier_.emplace(save.entry.id, std::move(stored)).second, "entry ", index(save.entry.id), " is saved twice");
+  }
+  for (const TierId id : ops.fetches) fetching_.push_back(id);
+  for (const TierLoad& load : ops.loads) {
+    Stored& stored = tier_.at(load.entry.id);
+    WEIR_CHECK(std::exchange(stored.is_near, false) && stored.label == load.entry.label, "entry ", index(load.entry.id),
+               " was not fetched");
+    const auto to = static_cast<size_t>(load.to);
+    if (stored.label.kind == TierLabel::Kind::kPage)
+      pages_[to] = stored.page, heads_[to] = stored.head;
+    else
+      slots_[to] = stored.state;
+  }
+  if (ops.drop_fetched)
+    for (auto& [id, stored] : tier_) stored.is_near = false;
+  while (!fetching_.empty() && (ops.wait || !arrives || arrives())) {
+    const TierId id = fetching_.front();
+    fetching_.pop_front();
+    const auto found = tier_.find(id);
+    if (found == tier_.end() || (is_lost && is_lost())) {
+      tier_.erase(id);
+      events.lost.push_back(id);
+    } else {
+      found->second.is_near = true;
+      events.fetched.push_back(id);
+    }
+  }
+  return events;
 }
 
 RowResult FakeExecutor::run_row(const SeqStep& row) {
@@ -161,18 +210,61 @@ RowResult FakeExecutor::run_row(const SeqStep& row) {
   }
   tokens_computed_ += static_cast<int64_t>(row.tokens.size());
   for (const Snapshot& snapshot : row.snapshots) store(read, row, digests, snapshot.position, snapshot.slot);
-  store(read, row, digests, static_cast<int32_t>(prefix.size()), row.state_write[0]);
+  store(read, row, digests, static_cast<int32_t>(prefix.size()), row.state_write);
 
-  if (!row.sample) return result;
-  const Sampling& sample = *row.sample;
-  WEIR_CHECK(sample.output_index == static_cast<int32_t>(prefix.size()) - sample.prompt_tokens, "output index of ", index(row.seq));
-  WEIR_CHECK(sample.may_stop == (sample.output_index >= sample.params->min_tokens), "min_tokens of ", index(row.seq));
-  WEIR_CHECK(sample.history == (needs_history(*sample.params) ? prefix : std::vector<Token>{}), "history of ", index(row.seq));
-  const uint64_t digest = digests.back();
-  const Token token = draw(digest, sample, config_);
-  result.tokens = {token};
-  if (sample.params->logprobs) result.logprobs = {logprobs_of(digest, token, *sample.params->logprobs)};
+  if (row.sample) verify(row, prefix, digests, result);
+  if (config_.speculation.num_drafts > 0) draft(row, prefix, digests, result);
   return result;
+}
+
+void FakeExecutor::verify(const SeqStep& row, const std::vector<Token>& prefix, const std::vector<uint64_t>& digests,
+                          RowResult& result) const {
+  Sampling sample = *row.sample;
+  const auto certain = static_cast<int32_t>(prefix.size()) - row.num_drafts;
+  WEIR_CHECK(sample.output_index == certain - sample.prompt_tokens, "output index of ", index(row.seq));
+  WEIR_CHECK(sample.history ==
+                 (needs_history(*sample.params) ? std::vector<Token>(prefix.begin(), prefix.begin() + certain) : std::vector<Token>{}),
+             "history of ", index(row.seq));
+  for (int32_t at = certain;; ++at, ++sample.output_index) {
+    const uint64_t digest = digests[static_cast<size_t>(at)];
+    const Token token = draw(digest, sample, config_);
+    result.tokens.push_back(token);
+    if (sample.params->logprobs) result.logprobs.push_back(logprobs_of(digest, token, *sample.params->logprobs));
+    if (at == certain + row.num_drafts || token != prefix[static_cast<size_t>(at)]) return;
+  }
+}
+
+// A head that is right three times of four, and must have seen every token of the sequence with the one after it. Only the last token of
+// a page may have been computed by somebody whose text went on differently.
+void FakeExecutor::draft(const SeqStep& row, const std::vector<Token>& prefix, const std::vector<uint64_t>& digests, RowResult& result) {
+  const auto cell = [&](int32_t position) -> Token& {
+    const PageId page = row.pages[static_cast<size_t>(position / kPageTokens)];
+    return heads_[static_cast<size_t>(index(page))][static_cast<size_t>(position % kPageTokens)];
+  };
+  const auto end = static_cast<int32_t>(prefix.size());
+  for (int32_t i = row.start; i + 1 < end; ++i) cell(i) = prefix[static_cast<size_t>(i) + 1];
+  cell(end - 1) = row.next.value_or(-1);
+  if (!row.sample) return;
+  const int32_t kept = end - 1 - row.num_drafts + static_cast<int32_t>(result.tokens.size()) - 1;
+  cell(kept) = result.tokens.back();
+  if (row.want_drafts == 0) return;
+  for (int32_t i = 0; i < kept; ++i)
+    WEIR_CHECK(cell(i) == prefix[static_cast<size_t>(i) + 1] || (i < row.start && i % kPageTokens == kPageTokens - 1),
+               "the head of sequence ", index(row.seq), " has a hole at ", i);
+
+  Sampling sample = *row.sample;
+  sample.output_index += static_cast<int32_t>(result.tokens.size());
+  uint64_t digest = mix(digests[static_cast<size_t>(kept) + 1], static_cast<uint64_t>(result.tokens.back()));
+  for (int32_t i = 0; i < row.want_drafts; ++i, ++sample.output_index) {
+    if (mix(digest, 13) % 20 == 0) return;  // a head may have nothing to say
+    Token guess = draw(digest, sample, config_);
+    if (mix(digest, 11) % 4 == 0) guess = (guess + 1) % kFakeVocab;
+    result.drafts.push_back(guess);
+    digest = mix(digest, static_cast<uint64_t>(guess));
+    const int32_t position = kept + 1 + i;
+    if (position >= static_cast<int32_t>(row.pages.size()) * kPageTokens) return;
+    if (i + 1 < row.want_drafts) cell(position) = -1;
+  }
 }
 
 // As the delta net does: the state before the position's block, the log of that block, and the last inputs of the convolution, of which

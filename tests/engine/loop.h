@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <random>
 #include <utility>
 #include <vector>
 
@@ -29,10 +30,10 @@ struct Loop {
   StepPlan step() {
     StepPlan plan = scheduler.plan();
     check();
-    if (plan.rows.empty()) return plan;
+    if (plan.rows.empty() && plan.tier.empty()) return plan;
     StepResult result = executor.run(plan);
     check_result(plan, result);
-    take(scheduler.commit(plan, std::move(result)));
+    take(scheduler.commit(plan, std::move(result), std::uniform_real_distribution<double>(1, 2)(clock)));
     check();
     return plan;
   }
@@ -54,6 +55,7 @@ struct Loop {
   CacheManager cache;
   Scheduler scheduler;
   FakeExecutor executor;
+  std::mt19937 clock{1};  // steps take as long as they like
   std::map<RequestId, Request> requests;
   std::map<RequestId, Answer> answers;
 };

@@ -227,6 +227,11 @@ TEST(ActivityLog, SaysOneLinePerIntervalWithAveragesSinceTheLast) {
   ASSERT_TRUE(line);
   EXPECT_NE(line->find("generation throughput: 2.0 tokens/s"), std::string::npos) << *line;
   EXPECT_NE(line->find(", Prefix cache hit rate: 75.0%"), std::string::npos) << *line;
+
+  status.steps = 6, status.speculation = {.drafts = 8, .draft_tokens = 24, .accepted_tokens = 18, .accepted_at = {8, 6, 4}};
+  const auto drafting = log.line(t0 + 120s, status);
+  ASSERT_TRUE(drafting);
+  EXPECT_NE(drafting->find(", Mean acceptance length: 3.25, Avg Draft acceptance rate: 75.0%"), std::string::npos) << *drafting;
 }
 
 }  // namespace

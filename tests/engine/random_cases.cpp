@@ -24,10 +24,12 @@ EngineConfig random_config(std::mt19937& rng) {
   config.scheduler.max_num_batched_tokens = between(1, 300);
   config.scheduler.max_model_len = between(201, 400);
   config.cache.prefix_caching = rng() % 5 != 0;
+  config.cache.has_tier = config.cache.prefix_caching && rng() % 2;
   config.cache.snapshot_interval = std::array{0, 32, 64}[rng() % 3];
   if (rng() % 3 == 0) config.cache.num_slots += between(1, 30);  // for snapshots alone
   if (rng() % 3 == 0) config.cache.num_pages += between(1, 100);
   if (rng() % 2) config.scheduler.long_prefill_token_threshold = between(1, 150);
+  if (rng() % 3) config.speculation = {.num_drafts = between(1, kMaxDrafts), .adaptive = rng() % 2 == 0};
   config.eos_token_ids = {3, 4};
   return config;
 }
@@ -69,6 +71,9 @@ CaseCounts run_scheduler_case(uint32_t seed) {
   const bool rows_fail = rng() % 2;
   loop.executor.row_error = [&](const SeqStep&) { return rows_fail && rng() % 500 == 0 ? "a bad row" : ""; };
   const bool alike = rng() % 4 != 0;
+  const auto delay = 1 + rng() % 5;
+  loop.executor.arrives = [&] { return rng() % delay == 0; };
+  loop.executor.is_lost = [&] { return rng() % 20 == 0; };
   std::vector<Request> seen;
   uint64_t next = 0;
   while (next < kRequests || !loop.scheduler.idle()) {
@@ -104,7 +109,8 @@ CaseCounts run_scheduler_case(uint32_t seed) {
     else
       expect_answer(answer, request, loop.config);
   }
-  return {loop.scheduler.counters().preemptions, loop.scheduler.counters().prefix_hits};
+  const Scheduler::Counters& counters = loop.scheduler.counters();
+  return {counters.preemptions, counters.prefix_hits, counters.tier_hits, counters.speculation.accepted_tokens};
 }
 
 void run_engine_case(uint32_t seed) {

@@ -210,7 +210,7 @@ TEST(GatedDeltaRuleDeath, ASlotIsReadOnlyWhereItsStateReaches) {
   Tensor pool = make_delta_pool(2, shape);
   play({{Piece{0, 0, 100, -1, 0}}}, in, shape, pool, 1);
   EXPECT_DEATH(play({{Piece{0, 101, 1, 0, 0}}}, in, shape, pool, 1), "row 0 at position 101 reads slot 0");
-  EXPECT_DEATH(play({{Piece{0, 83, 1, 0, 0}}}, in, shape, pool, 1), "after 100 tokens") << "the convolution's inputs are gone";
+  EXPECT_DEATH(play({{Piece{0, 75, 1, 0, 0}}}, in, shape, pool, 1), "after 100 tokens") << "the convolution's inputs are gone";
   play({{Piece{0, 100, 30, 0, 0}}}, in, shape, pool, 1);
   EXPECT_DEATH(play({{Piece{0, 127, 1, 0, 0}}}, in, shape, pool, 1), "a state of block 128") << "its state is folded";
 }

@@ -1,6 +1,7 @@
 // A golden checkpoint (tests/golden) loaded for a test, run through plans like the engine's, with logits in reach.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -13,13 +14,16 @@ namespace weir {
 
 inline std::string golden_dir(const std::string& name) { return std::string(WEIR_SOURCE_DIR) + "/tests/golden/" + name; }
 
-inline std::unique_ptr<Qwen3_5> load_golden(const std::string& dir, DType compute, ThreadPool& pool) {
+// With the MTP head where the checkpoint has one and it is wanted.
+inline std::unique_ptr<Qwen3_5> load_golden(const std::string& dir, DType compute, ThreadPool& pool, bool want_mtp = true) {
+  const ModelConfig config = read_model_config(dir);
+  const bool with_mtp = want_mtp && config.mtp_layers > 0;
   const Checkpoint checkpoint = Checkpoint::open(dir);
   WeightReader reader(checkpoint);
   reader.ignore("model.visual.");
-  reader.ignore("mtp.");
+  if (!with_mtp) reader.ignore("mtp.");
   Loader loader(reader, compute, pool, {});
-  auto model = std::make_unique<Qwen3_5>(read_model_config(dir), loader);
+  auto model = std::make_unique<Qwen3_5>(config, loader, with_mtp);
   reader.expect_all_taken();
   return model;
 }
@@ -29,10 +33,11 @@ class GoldenModel {
   static constexpr int32_t kPages = 800, kSlots = 40;
 
   explicit GoldenModel(const std::string& dir, DType compute = DType::kF32, int threads = 2)
-      : pool_(threads, /*pin=*/false), arena_(size_t{1} << 30), config_(read_model_config(dir)) {
-    model_ = load_golden(dir, compute, pool_);
-    cache_ = model_->make_cache(kPages, kSlots, compute);
-  }
+      : pool_(threads, /*pin=*/false),
+        arena_(size_t{1} << 30),
+        config_(read_model_config(dir)),
+        model_(load_golden(dir, compute, pool_)),
+        cache_(model_->make_cache(kPages, kSlots, compute)) {}
 
   const ModelConfig& config() const { return config_; }
   const CacheTensors& cache() const { return cache_; }
@@ -46,23 +51,32 @@ class GoldenModel {
     for (int32_t i = 0; i * 16 < end; ++i) step.pages.push_back(PageId(seq * pages_per_seq + i));
     step.tokens = std::move(tokens);
     if (start > 0) step.state_read = SlotId(seq);
-    step.state_write = {SlotId(seq)};
+    step.state_write = SlotId(seq);
     return step;
   }
 
   // Runs one step; returns the logits of every token of every row, [T, V].
   std::vector<std::vector<float>> step(std::vector<SeqStep> rows) {
-    StepPlan plan{.id = StepId(1), .rows = std::move(rows)};
-    const ModelInput input = build_input(plan, kPages, kSlots, static_cast<int32_t>(config_.vocab_size));
-    arena_.reset();
-    ops::Context ctx{pool_, arena_};
-    Step s{.ctx = ctx, .rows = input.rows, .rope = model_->rope(ctx, input.positions), .cache = cache_, .tp = tp_};
-    const Tensor logits = model_->logits(s, model_->forward(s, input.ids));
     std::vector<std::vector<float>> out;
-    for (int64_t t = 0; t < logits.dim(0); ++t) {
-      const float* values = logits.data<float>() + t * logits.row_stride();
-      out.emplace_back(values, values + logits.dim(1));
-    }
+    with_step(std::move(rows), [&](Step& s, const Tensor& ids) { out = values(model_->logits(s, model_->forward(s, ids))); });
+    return out;
+  }
+
+  struct Drafted {
+    std::vector<std::vector<float>> hidden, logits;  // [T, H], [T, V]
+  };
+  // One pass of the MTP head over a row. `next` holds the token after each of the row's tokens. `hidden` is the head's own output of the
+  // step before; empty: run the trunk first.
+  Drafted draft(SeqStep row, const std::vector<Token>& next, const std::vector<float>& hidden = {}) {
+    Drafted out;
+    with_step({std::move(row)}, [&](Step& s, const Tensor& ids) {
+      Tensor h = hidden.empty() ? model_->forward(s, ids) : Tensor::zeros({1, config_.hidden}, DType::kF32);
+      if (!hidden.empty()) std::copy(hidden.begin(), hidden.end(), h.data<float>());
+      Tensor successors = Tensor::zeros({ids.dim(0)}, DType::kI32);
+      std::copy(next.begin(), next.end(), successors.data<int32_t>());
+      const Tensor y = model_->draft(s, model_->draft_input(s, successors, h));
+      out = {values(y), values(model_->logits(s, y))};
+    });
     return out;
   }
 
@@ -83,6 +97,25 @@ class GoldenModel {
   }
 
  private:
+  template <class Body>
+  void with_step(std::vector<SeqStep> rows, const Body& body) {
+    const StepPlan plan{.id = StepId(1), .rows = std::move(rows)};
+    const ModelInput input = build_input(plan, kPages, kSlots, static_cast<int32_t>(config_.vocab_size));
+    arena_.reset();
+    ops::Context ctx{pool_, arena_};
+    Step s{.ctx = ctx, .rows = input.rows, .rope = model_->rope(ctx, input.positions), .cache = cache_, .tp = tp_};
+    body(s, input.ids);
+  }
+
+  static std::vector<std::vector<float>> values(const Tensor& t) {
+    std::vector<std::vector<float>> out;
+    for (int64_t i = 0; i < t.dim(0); ++i) {
+      const float* row = t.data<float>() + i * t.row_stride();
+      out.emplace_back(row, row + t.dim(1));
+    }
+    return out;
+  }
+
   ThreadPool pool_;
   Arena arena_;
   ModelConfig config_;

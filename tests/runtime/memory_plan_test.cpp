@@ -90,6 +90,18 @@ TEST(MemoryPlan, ALengthThatIsAskedForGoesBeforeSnapshotsThatAreNot) {
   EXPECT_GT(plan_memory(tiny(), r).num_snapshots, 0);
 }
 
+TEST(MemoryPlan, CountsTheDraftHead) {
+  MemoryRequest r = request(int64_t{4} << 30);
+  const MemoryPlan without = plan_memory(tiny(), r);
+  r.with_mtp = true;
+  const MemoryPlan with = plan_memory(tiny(), r);
+  EXPECT_GT(with.weights, without.weights);
+  EXPECT_GT(with.activations, without.activations);
+  const ModelConfig config = tiny();
+  EXPECT_EQ(with.page_bytes - without.page_bytes, 16 * 2 * config.kv_heads * config.head_dim * 2) << "one layer of BF16 keys and values";
+  EXPECT_EQ(with.slot_bytes, without.slot_bytes);
+}
+
 TEST(MemoryPlan, RefusesWhatCannotFitAtAll) { EXPECT_THROW(plan_memory(tiny(), request(1 << 20)), Error); }
 
 TEST(MemoryPlan, SeesSomeMemoryHere) { EXPECT_GT(available_memory(), int64_t{64} << 20); }

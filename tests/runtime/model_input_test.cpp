@@ -14,7 +14,7 @@ SeqStep row(int32_t start, std::vector<Token> tokens, int32_t slot = 1) {
   const auto end = static_cast<size_t>(start) + step.tokens.size();
   for (size_t i = 0; i * 16 < end; ++i) step.pages.push_back(PageId(static_cast<int32_t>(i)));
   if (start > 0) step.state_read = SlotId(slot);
-  step.state_write = {SlotId(slot)};
+  step.state_write = SlotId(slot);
   return step;
 }
 
@@ -23,17 +23,12 @@ std::vector<int32_t> list(const Tensor& t) { return {t.data<int32_t>(), t.data<i
 TEST(ModelInput, LaysRowsOneAfterAnother) {
   StepPlan plan;
   plan.rows = {row(0, {5, 6, 7}, 0), row(20, {9})};
-  plan.rows[0].prompt_logprobs = 0;
-  plan.rows[0].prompt_next = {6, 7};
-  plan.rows[1].sample = Sampling{};
   const ModelInput in = build_input(plan, 8, 4, 100);
   EXPECT_EQ(list(in.ids), (std::vector<int32_t>{5, 6, 7, 9}));
   EXPECT_EQ(list(in.positions), (std::vector<int32_t>{0, 1, 2, 20, 0, 1, 2, 20, 0, 1, 2, 20}));
   EXPECT_EQ(list(in.rows.row_starts), (std::vector<int32_t>{0, 3, 4}));
   EXPECT_EQ(list(in.rows.state_read), (std::vector<int32_t>{-1, 1}));
   EXPECT_EQ(list(in.rows.page_table), (std::vector<int32_t>{0, 0, 0, 1}));
-  EXPECT_EQ(list(in.sample_at), (std::vector<int32_t>{0, 1, 3}));
-  EXPECT_EQ(in.logits_begin, (std::vector<int32_t>{0, 2, 3}));
 }
 
 TEST(ModelInput, AnEmptyPlanIsAnEmptyInput) {
@@ -55,12 +50,16 @@ TEST(ModelInput, RefusesAPlanThatContradictsItself) {
   refused([](SeqStep& r) { r.pages.pop_back(); });
   refused([](SeqStep& r) { r.pages[0] = PageId(8); });
   refused([](SeqStep& r) { r.state_read.reset(); });
-  refused([](SeqStep& r) { r.state_write = {SlotId(4)}; });
-  refused([](SeqStep& r) { r.state_write = {}; });
+  refused([](SeqStep& r) { r.state_write = SlotId(4); });
   refused([](SeqStep& r) { r.snapshots = {{.position = 20, .slot = SlotId(0)}}; });
   refused([](SeqStep& r) { r.snapshots = {{.position = 23, .slot = SlotId(0)}}; });
   refused([](SeqStep& r) { r.start = -1; });
-  refused([](SeqStep& r) { r.snapshots = {{.position = 22, .slot = r.state_write[0]}}; });
+  refused([](SeqStep& r) { r.num_drafts = 1; });                         // nothing would verify it
+  refused([](SeqStep& r) { r.sample = Sampling{}, r.num_drafts = 2; });  // no token of its own
+  refused([](SeqStep& r) { r.want_drafts = 1; });
+  refused([](SeqStep& r) { r.next = 100; });
+  refused([](SeqStep& r) { r.prompt_next = {-1}; });
+  refused([](SeqStep& r) { r.snapshots = {{.position = 22, .slot = r.state_write}}; });
 }
 
 TEST(ModelInput, RefusesASlotThatTwoRowsUseAndOneWrites) {

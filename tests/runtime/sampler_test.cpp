@@ -105,9 +105,10 @@ TEST(Sampler, BiasAllowedIdsAndBadWordsMaskTokens) {
 }
 
 TEST(Sampler, StopTokensWaitForMinTokens) {
-  Sampling s = how({.temperature = 0, .stop_token_ids = {2}});
+  Sampling s = how({.temperature = 0, .min_tokens = 3, .stop_token_ids = {2}});
+  s.output_index = 3;
   EXPECT_EQ(draw({1, 2, 5, 6}, s), 3);
-  s.may_stop = false;
+  s.output_index = 2;
   EXPECT_EQ(draw({1, 2, 5, 6}, s), 1);  // eos 3 and stop id 2 are masked
 }
 

@@ -54,6 +54,8 @@ class FakeEngine final : public EngineClient {
     status.num_running = static_cast<int32_t>(running_.size());
     status.generation_tokens = generated_;
     status.pages_total = 10;
+    status.max_drafts = 2;
+    status.speculation = {.drafts = 5, .draft_tokens = 10, .accepted_tokens = 7, .accepted_at = {4, 3}};
     status.failure = failure_;
     return status;
   }

@@ -303,6 +303,11 @@ TEST(HttpServer, MetricsCountUnderVllmsNames) {
         "vllm:request_time_per_output_token_seconds_count", "vllm:request_generation_tokens_count", "weir:state_slots_used",
         "weir:state_slots_cached", "weir:pages_cached", "weir:engine_run_seconds_total", "weir:engine_gap_seconds_total"})
     EXPECT_THAT(text, HasSubstr(label(name) + "} ")) << name;
+  EXPECT_THAT(text, HasSubstr(label("vllm:spec_decode_num_drafts_total") + "} 5\n"));
+  EXPECT_THAT(text, HasSubstr(label("vllm:spec_decode_num_draft_tokens_total") + "} 10\n"));
+  EXPECT_THAT(text, HasSubstr(label("vllm:spec_decode_num_accepted_tokens_total") + "} 7\n"));
+  EXPECT_THAT(text, HasSubstr(label("vllm:spec_decode_num_accepted_tokens_per_pos_total") + ",position=\"1\"} 3\n"));
+  EXPECT_THAT(text, Not(HasSubstr("position=\"2\""))) << "more than are ever drafted";
 }
 
 TEST(HttpServer, AUsedPortIsNamed) {

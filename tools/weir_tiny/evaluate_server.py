@@ -4,11 +4,16 @@
     weir serve models/weir-tiny &
     tools/weir_tiny/evaluate_server.py models/weir-tiny [--url http://127.0.0.1:8000] [--limit N] [--concurrency N] [TASK …]
 
+Against a server with --speculative-config '{"num_speculative_tokens": 3, "adaptive": false}' it also tells how many of 3
+drafts are accepted, along the answers that are the reference word for word, beside the card's figure (which is over all
+positions of them; the server verifies behind the last accepted one only).
+
 Texts only: image questions are skipped and said to be. Exit code 1 when the accuracy over all lines is more than --tolerance points off the card's.
 """
 import argparse
 import concurrent.futures
 import json
+import re
 import sys
 import urllib.request
 from pathlib import Path
@@ -34,6 +39,23 @@ def ask(url, model, line):
     return content or ""
 
 
+def counted(url):
+    """(verifications, accepted drafts) since the server started, or None where nothing is drafted."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=60) as reply:
+        text = reply.read().decode()
+    found = [re.search(rf"^vllm:spec_decode_num_{x}_total{{.*}} (\d+)$", text, re.M) for x in ("drafts", "accepted_tokens")]
+    return [int(match[1]) for match in found] if all(found) else None
+
+
+def accepted(url, model, lines, pool):
+    before = counted(url)
+    if before is None or not lines:
+        return None
+    list(pool.map(lambda line: ask(url, model, line), lines))
+    after = counted(url)
+    return (after[1] - before[1]) / max(1, after[0] - before[0])
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("checkpoint", type=Path)
@@ -57,8 +79,11 @@ def main():
             if any(isinstance(m["content"], list) for m in lines[0]["messages"]):
                 print(f"{task:16s} skipped: needs pictures")
                 continue
-            good = sum(judge(line, text) for line, text in zip(lines, pool.map(lambda x: ask(args.url, model, x), lines)))
-            print(f"{task:16s} {len(lines):5d} {100 * good / len(lines):8.1f} {100 * card[task]['accuracy']:8.1f}", flush=True)
+            answers = list(pool.map(lambda x: ask(args.url, model, x), lines))
+            good = sum(judge(line, text) for line, text in zip(lines, answers))
+            share = accepted(args.url, model, [x for x, text in zip(lines, answers) if text == x["expected"]], pool)
+            drafts = "" if share is None else f"   accepted {share:.2f} of 3 drafts, card {card[task]['mtp_mean_accepted']:.2f}"
+            print(f"{task:16s} {len(lines):5d} {100 * good / len(lines):8.1f} {100 * card[task]['accuracy']:8.1f}{drafts}", flush=True)
             total, right, wanted = total + len(lines), right + good, wanted + card[task]["accuracy"] * len(lines)
     off = 100 * (right - wanted) / total
     print(f"{'all':16s} {int(total):5d} {100 * right / total:8.1f} {100 * wanted / total:8.1f}   difference {off:+.2f} points")

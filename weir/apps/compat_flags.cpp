@@ -35,16 +35,6 @@ std::function<Remark(const Flags&)> only_one(const std::string& name, const std:
   };
 }
 
-Remark review_speculation(const Flags& flags) {
-  const Json config = flags.find_json("speculative-config").value_or(Json::object());
-  const auto drafts = config.find("num_speculative_tokens");
-  if (drafts != config.end() && (!drafts->is_number_integer() || *drafts < 0 || *drafts > 64))
-    return refuse(concat("--speculative-config: num_speculative_tokens must be an integer from 0 to 64, got ", dump_json(*drafts)));
-  return warn(
-      "--speculative-config: speculative decoding is not built yet (issue 5); answers are the same, but nothing is drafted and decoding is "
-      "not sped up");
-}
-
 Remark review_additional_config(const Flags& flags) {
   const Json config = flags.find_json("additional-config").value_or(Json::object());
   std::string ignored;
@@ -151,12 +141,6 @@ std::vector<Row> parallel_rows() {
 
 std::vector<Row> feature_rows() {
   return {
-      {{.name = "speculative-config",
-        .type = FlagType::kJson,
-        .group = kAccepted,
-        .help = "Speculative decoding. Not built yet (issue 5): answers are the same, decoding is not sped up.",
-        .aliases = {"-sc"}},
-       review_speculation},
       {{.name = "kv-cache-dtype",
         .group = kAccepted,
         .help = "Type of K and V; chosen with --dtype.",

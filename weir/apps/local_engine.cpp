@@ -5,14 +5,19 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <iomanip>
+#include <random>
+#include <sstream>
 #include <type_traits>
 #include <utility>
 
 #include "weir/apps/progress_bar.h"
+#include "weir/apps/version.h"
 #include "weir/base/error.h"
 #include "weir/base/json.h"
 #include "weir/base/log.h"
 #include "weir/engine/engine.h"
+#include "weir/kernels/cpu/isa.h"
 #include "weir/models/qwen3_5.h"
 #include "weir/nn/stored_linear.h"
 #include "weir/runtime/memory_plan.h"
@@ -114,16 +119,51 @@ void check_quantization(const Checkpoint& checkpoint, DType compute, const Engin
     log_info("Quantisation: ", quantization.method_name(), "; int8 matrices stay int8, with integer products");
 }
 
+// Of all that must be equal for a page or state of one run to be right in another one: FNV-1a, as 16 digits.
+std::string tier_fingerprint(const EngineOptions& options, const MemoryPlan& plan, DType compute) {
+  std::vector<std::string> facts = {
+      read_file(options.model + "/config.json"), name(compute), cpu::name(cpu::active_isa()), std::to_string(plan.page_bytes),
+      std::to_string(plan.slot_bytes),           kVersion};
+  for (const auto& file : std::filesystem::directory_iterator(options.model))
+    if (file.path().extension() == ".safetensors")
+      facts.push_back(
+          concat(file.path().filename().string(), " ", file.file_size(), " ", file.last_write_time().time_since_epoch().count()));
+  std::sort(facts.begin() + 6, facts.end());
+  uint64_t hash = 0xcbf29ce484222325u;
+  for (const std::string& fact : facts)
+    for (const char c : fact + '\n') hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  std::ostringstream text;
+  text << std::hex << std::setw(16) << std::setfill('0') << hash;
+  return text.str();
+}
+
+// nullptr: none is asked for.
+std::unique_ptr<TierStore> open_tier(const EngineOptions& options, const MemoryPlan& plan, DType compute) {
+  if (options.kv_offload_size == 0) return nullptr;
+  auto tier = std::make_unique<TierStore>(TierConfig{.capacity = options.kv_offload_size,
+                                                     .dir = options.kv_offload_dir,
+                                                     .keep = options.kv_offload_keep,
+                                                     .fingerprint = tier_fingerprint(options, plan, compute),
+                                                     .page_bytes = plan.page_bytes,
+                                                     .state_bytes = plan.slot_bytes,
+                                                     .page_element = element_size(compute),
+                                                     .state_element = 4});
+  if (options.kv_offload_keep && !options.quiet)
+    log_info("--kv-offload-dir ", options.kv_offload_dir, ": ", tier->found().size(), " pages and states of an earlier run");
+  return tier;
+}
+
 std::unique_ptr<Qwen3_5> load_weights(const ModelConfig& config, const Checkpoint& checkpoint, DType compute,
                                       const EngineOptions& options) {
   // Its own pool: the engine's team is pinned by the engine thread, and loading must not pin this one.
   ThreadPool pool(options.threads, /*pin=*/false);
   WeightReader reader(checkpoint);
-  reader.ignore("model.visual.");  // vision and the MTP head are read when they are built
-  reader.ignore("mtp.");
+  const bool with_mtp = options.speculation.num_drafts > 0;
+  reader.ignore("model.visual.");  // read when vision is built
+  if (!with_mtp) reader.ignore("mtp.");
   ProgressBar bar("Loading weights", checkpoint.total_bytes(), !options.quiet && ::isatty(STDERR_FILENO) != 0);
   Loader loader(reader, compute, pool, [&](int64_t bytes) { bar.advance(bytes); });
-  auto model = std::make_unique<Qwen3_5>(config, loader);
+  auto model = std::make_unique<Qwen3_5>(config, loader, with_mtp);
   reader.expect_all_taken();
   return model;
 }
@@ -153,6 +193,9 @@ LocalEngine start_local_engine(const EngineOptions& options) {
   const Checkpoint checkpoint = Checkpoint::open(options.model);
   check_quantization(checkpoint, compute, options);
 
+  if (options.speculation.num_drafts > 0 && config.mtp_layers == 0)
+    fail(ErrorCode::kInvalidArgument, "--speculative-config needs a model with an MTP head; ", options.model,
+         "/config.json says mtp_num_hidden_layers 0");
   const int threads = options.threads > 0 ? options.threads : num_physical_cores();
   if (options.max_model_len > config.max_position)
     fail(ErrorCode::kInvalidArgument, "--max-model-len ", options.max_model_len, " exceeds the model's max_position_embeddings ",
@@ -161,13 +204,15 @@ LocalEngine start_local_engine(const EngineOptions& options) {
   const MemoryPlan plan =
       plan_memory(config, {.compute = compute,
                            .kv_type = compute,
-                           .int8_saving = int8_saving(checkpoint, compute, /*with_mtp=*/false),
+                           .int8_saving = int8_saving(checkpoint, compute, options.speculation.num_drafts > 0),
                            .max_num_seqs = options.max_num_seqs,
                            .max_num_batched_tokens = batched,
                            .max_model_len = options.max_model_len,
                            .num_snapshots = options.enable_prefix_caching ? options.num_state_snapshots : 0,
+                           .with_mtp = options.speculation.num_drafts > 0,
                            .threads = threads,
-                           .budget = static_cast<int64_t>(static_cast<double>(available_memory()) * options.memory_utilization),
+                           .budget = static_cast<int64_t>(static_cast<double>(available_memory()) * options.memory_utilization) -
+                                     (options.kv_offload_dir.empty() ? options.kv_offload_size : 0),
                            .cache_bytes = options.kv_cache_memory_bytes});
   if (!options.quiet) {
     log_info(plan.str());
@@ -175,6 +220,8 @@ LocalEngine start_local_engine(const EngineOptions& options) {
   }
   out.model.max_model_len = plan.max_model_len;
 
+  auto tier = open_tier(options, plan, compute);  // before the weights: a directory that cannot be used is known at once
+  const uint64_t key_secret = tier ? tier->secret() : std::random_device{}();
   auto model = load_weights(config, checkpoint, compute, options);
   // Reserved address space, touched only as far as steps need it: twice the estimate costs nothing and an aborting server would.
   auto runner = std::make_unique<ModelRunner>(std::move(model), std::make_unique<ThreadPool>(threads),
@@ -182,15 +229,20 @@ LocalEngine start_local_engine(const EngineOptions& options) {
                                                            .kv_type = compute,
                                                            .arena_bytes = 2 * plan.activations,
                                                            .num_tokens = out.model.tokenizer->size(),
-                                                           .eos_token_ids = eos});
+                                                           .eos_token_ids = eos,
+                                                           .tier = std::move(tier)});
   out.engine = std::make_unique<Engine>(EngineConfig{.cache = {.num_pages = plan.num_pages,
                                                                .num_slots = plan.num_slots,
                                                                .prefix_caching = options.enable_prefix_caching,
+                                                               .key_secret = key_secret,
+                                                               .has_tier = options.kv_offload_size > 0,
+                                                               .keep_tier = options.kv_offload_keep,
                                                                .snapshot_interval = options.prefix_cache_retention_interval},
                                                      .scheduler = {.max_num_seqs = plan.max_num_seqs,
                                                                    .max_num_batched_tokens = batched,
                                                                    .max_model_len = plan.max_model_len,
                                                                    .long_prefill_token_threshold = options.long_prefill_token_threshold},
+                                                     .speculation = options.speculation,
                                                      .eos_token_ids = eos,
                                                      .seed = options.seed},
                                         std::make_unique<LocalExecutor>(std::move(runner)));
@@ -198,6 +250,10 @@ LocalEngine start_local_engine(const EngineOptions& options) {
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
     log_info("Loaded ", checkpoint.total_bytes() >> 20, " MiB in ", seconds.count(), " s; ", threads,
              threads == 1 ? " thread, " : " threads, ", name(compute), " weights");
+    if (options.speculation.num_drafts > 0)
+      log_info("Speculation: ", options.speculation.adaptive ? "up to " : "", options.speculation.num_drafts,
+               options.speculation.num_drafts == 1 ? " draft" : " drafts", " per step and request from the MTP head",
+               options.speculation.adaptive ? ", as many as pay" : "");
   }
   return out;
 }

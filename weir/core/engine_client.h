@@ -1,12 +1,32 @@
 // How everything above (server, offline generation) talks to an engine: in this process, or one day over a socket.
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <functional>
 #include <string>
 
+#include "weir/core/config.h"
 #include "weir/core/request.h"
 
 namespace weir {
+
+struct DraftCounters {
+  int64_t drafts = 0;                             // verifications of at least one guess
+  int64_t draft_tokens = 0;                       // guesses verified
+  int64_t accepted_tokens = 0;                    // … that were right, and so were all before them
+  std::array<int64_t, kMaxDrafts> accepted_at{};  // the same by position
+  double mean_length() const {                    // tokens per verification, the one that is drawn anyway included
+    return drafts == 0 ? 1.0 : 1.0 + static_cast<double>(accepted_tokens) / static_cast<double>(drafts);
+  }
+  friend DraftCounters operator-(DraftCounters now, const DraftCounters& then) {
+    now.drafts -= then.drafts;
+    now.draft_tokens -= then.draft_tokens;
+    now.accepted_tokens -= then.accepted_tokens;
+    for (size_t i = 0; i < now.accepted_at.size(); ++i) now.accepted_at[i] -= then.accepted_at[i];
+    return now;
+  }
+};
 
 // A snapshot of what an engine is doing; read at any time from any thread.
 struct EngineStatus {
@@ -20,9 +40,13 @@ struct EngineStatus {
   int64_t generation_tokens = 0;  // sampled since start
   int64_t preemptions = 0;
   int64_t prefix_queries = 0, prefix_hits = 0;  // tokens of prompts looked up in the prefix cache, and found there
+  int64_t tier_queries = 0, tier_hits = 0;      // tokens that were not there looked up in the second tier, and found there
+  int64_t tier_bytes = 0;                       // it holds
   double run_seconds = 0;                       // inside Executor::run
   double host_seconds = 0;                      // planning, committing and emitting, while the ranks have nothing to do
-  std::string failure;                          // not empty: the engine is dead and answers every request with this
+  int32_t max_drafts = 0;                       // 0: no speculation
+  DraftCounters speculation;
+  std::string failure;  // not empty: the engine is dead and answers every request with this
 };
 
 class EngineClient {

@@ -10,6 +10,7 @@
 
 #include "weir/core/ids.h"
 #include "weir/core/request.h"
+#include "weir/core/tier.h"
 
 namespace weir {
 
@@ -20,7 +21,6 @@ struct Sampling {
   int32_t output_index = 0;    // how many tokens this request has generated before this one
   int32_t prompt_tokens = 0;   // length of the prompt inside `history`
   std::vector<Token> history;  // prompt and output, only when a penalty or a bad word needs it
-  bool may_stop = true;        // false while output_index < min_tokens: stop ids are masked
 };
 
 // Store the delta-net state after `position` tokens, any position inside the row or its end, into `slot`. Afterwards it can be read at
@@ -36,11 +36,13 @@ struct SeqStep {
   int32_t start = 0;          // index of the first token; equals the number of tokens already in pages and state
   std::vector<Token> tokens;  // at least one; the last num_drafts are guesses to verify
   int32_t num_drafts = 0;
-  std::vector<PageId> pages;         // the whole page table: page i holds tokens [16 i, 16 i + 16)
+  std::vector<PageId> pages;         // the whole page table: page i holds tokens [16 i, 16 i + 16); may reach further than the tokens do
   std::optional<SlotId> state_read;  // readable at `start`; nullopt: the zero state (start == 0)
-  std::vector<SlotId> state_write;   // [0]: state after the row; with drafts [j]: after tokens.size() - num_drafts + j tokens
+  SlotId state_write{};              // state after the row, drafts included; refused ones are taken back by reading it at an earlier token
   std::vector<Snapshot> snapshots;
   std::optional<Sampling> sample;          // nullopt: an unfinished prompt chunk
+  int32_t want_drafts = 0;                 // guess this many tokens after the sampled one, as far as `pages` reach
+  std::optional<Token> next;               // of an unfinished chunk: the prompt token that follows it (the draft head reads it)
   std::optional<int32_t> prompt_logprobs;  // k: report the log-probability of each next prompt token of this chunk, with k alternatives
   std::vector<Token> prompt_next;  // with prompt_logprobs: the prompt token after each row token (the last row of the prompt has none)
 };
@@ -48,11 +50,13 @@ struct SeqStep {
 struct StepPlan {
   StepId id{};
   std::vector<SeqStep> rows;
+  TierOps tier;
 };
 
 struct RowResult {
   SeqId seq{};
   std::vector<Token> tokens;                      // accepted drafts and the sampled token; empty when nothing was sampled
+  std::vector<Token> drafts;                      // guesses for the tokens that follow, at most want_drafts
   std::vector<PositionLogprobs> logprobs;         // parallel to tokens when asked for
   std::vector<PositionLogprobs> prompt_logprobs;  // parallel to prompt_next when asked for
   std::string error;                              // not empty: this row failed, the others did not
@@ -61,6 +65,7 @@ struct RowResult {
 struct StepResult {
   StepId id{};
   std::vector<RowResult> rows;  // same order as the plan's rows
+  TierEvents tier;
 };
 
 }  // namespace weir

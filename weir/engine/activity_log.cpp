@@ -20,12 +20,18 @@ std::optional<std::string> ActivityLog::line(Time now, const EngineStatus& statu
   if (const int64_t queried = status.prefix_queries - prefix_queries_; queried > 0)
     text << ", Prefix cache hit rate: " << 100.0 * static_cast<double>(status.prefix_hits - prefix_hits_) / static_cast<double>(queried)
          << "%";
+  const DraftCounters speculated = status.speculation - speculation_;
+  if (speculated.draft_tokens > 0)
+    text << ", Mean acceptance length: " << std::setprecision(2) << speculated.mean_length()
+         << ", Avg Draft acceptance rate: " << std::setprecision(1)
+         << 100.0 * static_cast<double>(speculated.accepted_tokens) / static_cast<double>(speculated.draft_tokens) << "%";
   since_ = now;
   steps_ = status.steps;
   prompt_tokens_ = status.prompt_tokens;
   generation_tokens_ = status.generation_tokens;
   prefix_queries_ = status.prefix_queries;
   prefix_hits_ = status.prefix_hits;
+  speculation_ = status.speculation;
   return text.str();
 }
 

@@ -31,6 +31,7 @@ class ActivityLog {
 
   Time since_;
   int64_t steps_ = 0, prompt_tokens_ = 0, generation_tokens_ = 0, prefix_queries_ = 0, prefix_hits_ = 0;  // at since_
+  DraftCounters speculation_;                                                                             // also at since_
 };
 
 }  // namespace weir

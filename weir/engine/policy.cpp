@@ -36,6 +36,14 @@ int32_t reusable_tokens(const Sequence& seq) {
   return reports ? seq.num_prompt_logprobs : seq.num_tokens() - 1;  // token i reports on token i + 1
 }
 
+int32_t drafts_to_verify(const Sequence& seq, int32_t most, const EngineConfig& config) {
+  const int32_t tokens_left =
+      std::min(seq.request.sampling->max_tokens - seq.num_output(), config.scheduler.max_model_len - seq.num_tokens());
+  const int32_t block_left = kSlotBlock - seq.num_computed % kSlotBlock;
+  // One token of each is the one drawn anyway.
+  return std::max(0, std::min({most, static_cast<int32_t>(seq.drafts.size()), tokens_left - 1, block_left - 1}));
+}
+
 std::optional<Finish> finish_after_token(const Sequence& seq, const EngineConfig& config) {
   const SamplingParams& sampling = *seq.request.sampling;
   const Token last = seq.tokens.back();
@@ -61,6 +69,9 @@ void check_config(const EngineConfig& config) {
   at_least("--max-model-len", 1, config.scheduler.max_model_len);
   at_least("--long-prefill-token-threshold", 0, config.scheduler.long_prefill_token_threshold);
   at_least("max_waiting", 0, config.scheduler.max_waiting);
+  if (config.speculation.num_drafts < 0 || config.speculation.num_drafts > kMaxDrafts)
+    fail(ErrorCode::kInvalidArgument, "num_speculative_tokens of --speculative-config must be from 0 to ", kMaxDrafts, ", got ",
+         config.speculation.num_drafts);
 }
 
 void check_request(const Request& request, const EngineConfig& config) {

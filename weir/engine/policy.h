@@ -30,6 +30,11 @@ int32_t pages_to_admit(const Sequence& seq, int32_t num_running);
 // those whose log-probabilities are not asked for, or are known.
 int32_t reusable_tokens(const Sequence& seq);
 
+// How many of its guesses a sequence that streams verifies in a step: `most`, unless there are fewer, it ends before, or the row would go
+// on into the next block of the delta net. The state of a block is made by the next one's first token, and a guess must not do that: what
+// comes before the guess could no longer be read.
+int32_t drafts_to_verify(const Sequence& seq, int32_t most, const EngineConfig& config);
+
 // Why the sequence ends after the token sampled last, or nullopt. REQUIRES: num_output() > 0.
 std::optional<Finish> finish_after_token(const Sequence& seq, const EngineConfig& config);
 

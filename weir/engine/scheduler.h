@@ -5,10 +5,12 @@
 // A sequence that is let in begins behind what the prefix cache has of it; what it computes is published as it goes, and its slot when it
 // ends, is aborted or preempted. What a failed step may have left half-written is not.
 //
-// Invariants: a running sequence holds one slot and the pages of all its tokens but the one sampled last, a waiting one holds
-// nothing; the first running sequence in RunsBefore order is never preempted and is in every plan; every added request gets exactly
-// one output with `finish`.
-// Engine thread only. Knows requests, plans and ids; no clock, no queue, no executor.
+// Guesses are tokens behind the last one of a row. What is computed for them counts when they turn out right; otherwise the slot is read
+// before them and their keys and values are written over. Nothing that is not verified is ever published.
+//
+// Invariants: a running sequence holds one slot and the pages of all its tokens but the one sampled last, and at most those of kMaxDrafts
+// tokens more; a waiting one holds nothing; the first running sequence in RunsBefore order is never preempted and is in every plan; every
+// added request gets exactly one output with `finish`. Engine thread only. Knows requests, plans and ids; no clock, no queue, no executor.
 #pragma once
 
 #include <cstdint>
@@ -24,6 +26,7 @@
 #include "weir/core/config.h"
 #include "weir/core/plan.h"
 #include "weir/core/request.h"
+#include "weir/engine/draft_policy.h"
 #include "weir/engine/policy.h"
 #include "weir/engine/sequence.h"
 
@@ -45,6 +48,8 @@ class Scheduler {
     int64_t generation_tokens = 0;  // sampled
     int64_t preemptions = 0;
     int64_t prefix_queries = 0, prefix_hits = 0;  // tokens of prompts, each request counted once
+    int64_t tier_queries = 0, tier_hits = 0;      // tokens that the pages here did not have, and those that the second tier had
+    DraftCounters speculation;
   };
 
   // Borrows cache, which must hold nothing. Throws Error(kInvalidArgument) for settings nothing could run with.
@@ -56,8 +61,9 @@ class Scheduler {
   // Bookkeeping only. Has at least one row unless idle().
   StepPlan plan();
 
-  // Takes in the result of the last plan, one row per row of the plan, in order and well-formed (see check_result).
-  std::vector<RequestOutput> commit(const StepPlan& plan, StepResult result);
+  // Takes in the result of the last plan, one row per row of the plan, in order and well-formed (see check_result). `seconds` is how long
+  // the ranks took, for the choice of how much to guess; 0: unknown.
+  std::vector<RequestOutput> commit(const StepPlan& plan, StepResult result, double seconds = 0);
 
   // The step failed as a whole: finishes every sequence of the plan with kError.
   std::vector<RequestOutput> fail_rows(const StepPlan& plan, const std::string& error);
@@ -79,10 +85,14 @@ class Scheduler {
   void add(Request request);
   std::vector<Sequence*> running_with_pages();
   int32_t admit(Sequence& seq, int32_t budget, bool may_split_block);
+  bool fetch(Sequence& seq, PrefixMatch& match);
+  void set_fetching(Sequence& seq, bool is_fetching);
   void count_lookup(Sequence& seq, const PrefixMatch& match);
   void add_snapshots(SeqStep& row);
   void preempt(Sequence& seq);
-  SeqStep make_row(const Sequence& seq, int32_t num_tokens) const;
+  int32_t grow_for_drafts(Sequence& seq, int32_t num_drafts);
+  SeqStep make_row(const Sequence& seq, int32_t num_tokens, int32_t num_drafts, int32_t want_drafts) const;
+  void take_tokens(Sequence& seq, const SeqStep& row, RowResult& result, std::optional<Finish>& reason);
   std::optional<RequestOutput> commit_row(const SeqStep& row, RowResult result);
   RequestOutput finish(Sequence& seq, RequestOutput last, Finish reason);  // seq is gone afterwards
   Sequence& sequence(SeqId id);
@@ -92,6 +102,8 @@ class Scheduler {
   std::unordered_map<SeqId, std::unique_ptr<Sequence>> sequences_;
   std::unordered_map<RequestId, SeqId> by_request_;
   Queue running_, waiting_;  // every sequence is in exactly one, as its status says
+  DraftPolicy draft_policy_;
+  int32_t num_fetching_ = 0;  // waiting sequences that are
   uint64_t num_added_ = 0, num_plans_ = 0;
   Counters counters_;
 };

@@ -194,8 +194,8 @@ ModelConfig read_model_config(const std::string& dir) {
   return c;
 }
 
-int64_t kv_bytes_per_token(const ModelConfig& c, int64_t element_bytes) {
-  return c.count(LayerKind::kAttention) * 2 * c.kv_heads * c.head_dim * element_bytes;
+int64_t kv_bytes_per_token(const ModelConfig& c, int64_t element_bytes, bool with_mtp) {
+  return (c.count(LayerKind::kAttention) + (with_mtp ? 1 : 0)) * 2 * c.kv_heads * c.head_dim * element_bytes;
 }
 
 int64_t state_bytes_per_slot(const ModelConfig& c) {

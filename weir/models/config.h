@@ -43,7 +43,7 @@ struct ModelConfig {
 ModelConfig read_model_config(const std::string& dir);
 
 // Parameters and bytes that follow from the sizes alone.
-int64_t kv_bytes_per_token(const ModelConfig& config, int64_t element_bytes);  // attention layers of the trunk
-int64_t state_bytes_per_slot(const ModelConfig& config);                       // delta-net states with their logs, and convolution inputs
+int64_t kv_bytes_per_token(const ModelConfig& config, int64_t element_bytes, bool with_mtp = false);  // trunk, and the draft head's layer
+int64_t state_bytes_per_slot(const ModelConfig& config);  // delta-net states with their logs, and convolution inputs
 
 }  // namespace weir

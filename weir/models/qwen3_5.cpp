@@ -30,14 +30,17 @@ void GatedAttention::add_to(Step& s, const Tensor& x, Tensor& residual) const { 
   const int64_t q_width = 2 * heads * head_dim, kv_width = kv_heads * head_dim;
   const Tensor qgkv = ops::linear(s.ctx, x, in_proj);
   const Tensor qg = qgkv.columns(0, q_width);  // per head: D of query, then D of gate
-  const Tensor k_raw = qgkv.columns(q_width, q_width + kv_width), v = qgkv.columns(q_width + kv_width, q_width + 2 * kv_width);
   const Tensor q = ops::norm_rope(s.ctx, qg, heads, head_dim, 2 * head_dim, q_norm, eps, s.rope);
-  const Tensor k = ops::norm_rope(s.ctx, k_raw, kv_heads, head_dim, head_dim, k_norm, eps, s.rope);
-  Tensor& pool = s.cache.kv[layer];
-  ops::write_kv(s.ctx, k, v, pool, s.rows);
-  Tensor o = ops::paged_attention(s.ctx, q, pool, s.rows, 1.0f / std::sqrt(static_cast<float>(head_dim)));
+  remember(s, !kv_proj.empty() ? ops::linear(s.ctx, x, kv_proj) : qgkv.columns(q_width, q_width + 2 * kv_width));
+  Tensor o = ops::paged_attention(s.ctx, q, s.cache.kv[layer], s.rows, 1.0f / std::sqrt(static_cast<float>(head_dim)));
   ops::gate_heads(s.ctx, o, qg.columns(head_dim, q_width), heads, head_dim, 2 * head_dim);
   row_parallel_add(s, o, o_proj, residual);
+}
+
+void GatedAttention::remember(Step& s, const Tensor& kv) const {
+  const int64_t kv_width = kv_heads * head_dim;
+  const Tensor k = ops::norm_rope(s.ctx, kv.columns(0, kv_width), kv_heads, head_dim, head_dim, k_norm, eps, s.rope);
+  ops::write_kv(s.ctx, k, kv.columns(kv_width, 2 * kv_width), s.cache.kv[layer], s.rows);
 }
 
 void GatedDeltaNet::add_to(Step& s, const Tensor& x, Tensor& residual) const {
@@ -73,15 +76,47 @@ Tensor Qwen3_5::forward(Step& s, const Tensor& ids) const {
   return ops::rms_norm(s.ctx, x, norm_, config_.rms_eps);
 }
 
+Tensor MtpHead::input(Step& s, const Tensor& embeddings, const Tensor& hidden) const {
+  const int64_t tokens = hidden.dim(0), width = hidden.dim(1);
+  const Tensor e = ops::rms_norm(s.ctx, embeddings, embedding_norm, layer.eps), h = ops::rms_norm(s.ctx, hidden, hidden_norm, layer.eps);
+  const Tensor both = s.ctx.arena.empty(Shape{tokens, 2 * width});
+  for (int64_t t = 0; t < tokens; ++t) {
+    std::copy_n(e.data<float>() + t * e.row_stride(), width, both.data<float>() + t * 2 * width);
+    std::copy_n(h.data<float>() + t * h.row_stride(), width, both.data<float>() + t * 2 * width + width);
+  }
+  return ops::linear(s.ctx, both, fc);
+}
+
+void MtpHead::remember(Step& s, const Tensor& x) const {
+  const auto& attention = std::get<GatedAttention>(layer.mixer);
+  const Arena::Scope scope(s.ctx.arena);
+  attention.remember(s, ops::linear(s.ctx, ops::rms_norm(s.ctx, x, layer.input_norm, layer.eps), attention.kv_proj));
+}
+
+Tensor MtpHead::forward(Step& s, Tensor x) const {
+  layer.forward(s, x);
+  return ops::rms_norm(s.ctx, x, norm, layer.eps);
+}
+
+Tensor Qwen3_5::draft_input(Step& s, const Tensor& next_ids, const Tensor& hidden) const {
+  return mtp_->input(s, ops::embedding(s.ctx, embed_tokens_, next_ids), hidden);
+}
+
+void Qwen3_5::draft_remember(Step& s, const Tensor& x) const { mtp_->remember(s, x); }
+
+Tensor Qwen3_5::draft(Step& s, const Tensor& x) const { return mtp_->forward(s, x); }
+
 Tensor Qwen3_5::logits(Step& s, const Tensor& hidden) const { return ops::linear(s.ctx, hidden, lm_head_); }
 
 // ---- weights
 
 namespace {
 
-GatedAttention load_attention(Loader& load, const std::string& p, const ModelConfig& c, size_t layer) {
+GatedAttention load_attention(Loader& load, const std::string& p, const ModelConfig& c, size_t layer, bool separate_kv = false) {
   const int64_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
-  return {.in_proj = load.matrices({{p + "q_proj.weight", 2 * q}, {p + "k_proj.weight", kv}, {p + "v_proj.weight", kv}}, c.hidden),
+  const Loader::Part query{p + "q_proj.weight", 2 * q}, key{p + "k_proj.weight", kv}, value{p + "v_proj.weight", kv};
+  return {.in_proj = separate_kv ? load.matrices({query}, c.hidden) : load.matrices({query, key, value}, c.hidden),
+          .kv_proj = separate_kv ? load.matrices({key, value}, c.hidden) : std::vector<ops::PackedMatrix>{},
           .o_proj = load.matrix({{p + "o_proj.weight", c.hidden}}, q),
           .q_norm = load.vector(p + "q_norm.weight", c.head_dim, 1.0f),
           .k_norm = load.vector(p + "k_norm.weight", c.head_dim, 1.0f),
@@ -129,9 +164,23 @@ FeedForward load_feed_forward(Loader& load, const std::string& p, const ModelCon
   return out;
 }
 
+MtpHead load_mtp(Loader& load, const ModelConfig& c) {
+  const std::string p = "mtp.layers.0.";
+  return {.embedding_norm = load.vector("mtp.pre_fc_norm_embedding.weight", c.hidden, 1.0f),
+          .hidden_norm = load.vector("mtp.pre_fc_norm_hidden.weight", c.hidden, 1.0f),
+          .norm = load.vector("mtp.norm.weight", c.hidden, 1.0f),
+          .fc = load.matrix({{"mtp.fc.weight", c.hidden}}, 2 * c.hidden),
+          .layer = {
+              .input_norm = load.vector(p + "input_layernorm.weight", c.hidden, 1.0f),
+              .post_norm = load.vector(p + "post_attention_layernorm.weight", c.hidden, 1.0f),
+              .mixer = load_attention(load, p + "self_attn.", c, static_cast<size_t>(c.count(LayerKind::kAttention)), /*separate_kv=*/true),
+              .feed_forward = load_feed_forward(load, p + "mlp.", c),
+              .eps = c.rms_eps}};
+}
+
 }  // namespace
 
-Qwen3_5::Qwen3_5(const ModelConfig& config, Loader& load) : config_(config) {
+Qwen3_5::Qwen3_5(const ModelConfig& config, Loader& load, bool with_mtp) : config_(config) {
   const ModelConfig& c = config_;
   embed_tokens_ = load.table(kText + "embed_tokens.weight", c.vocab_size, c.hidden);
   size_t attention = 0, delta = 0;
@@ -154,6 +203,8 @@ Qwen3_5::Qwen3_5(const ModelConfig& config, Loader& load) : config_(config) {
   } else {
     lm_head_ = load.matrix({{"lm_head.weight", c.vocab_size}}, c.hidden);
   }
+
+  if (with_mtp) mtp_ = load_mtp(load, c);
 
   // Frequencies in float32 as the reference has them: theta^(-2i / rotated elements).
   inv_freq_ = Tensor::zeros(Shape{c.rotary_pairs}, DType::kF32);
@@ -179,12 +230,13 @@ CacheTensors Qwen3_5::make_cache(int64_t pages, int64_t slots, DType kv_type) co
       cache.conv.push_back(ops::make_conv_pool(slots, shape.channels(), c.conv_kernel));
     }
   }
+  if (has_mtp()) cache.kv.push_back(ops::make_kv_pool(pages, c.kv_heads, c.head_dim, kv_type));
   return cache;
 }
 
 // ---- sizes
 
-int64_t packed_weight_bytes(const ModelConfig& c, DType compute) {
+int64_t packed_weight_bytes(const ModelConfig& c, DType compute, bool with_mtp) {
   const ops::DeltaShape shape{c.k_heads, c.v_heads, c.k_dim, c.v_dim};
   const auto packed = [&](int64_t n, int64_t k) { return ops::PackedMatrix::packed_bytes(n, k, compute); };
   const int64_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim, value = c.v_heads * c.v_dim;
@@ -196,10 +248,11 @@ int64_t packed_weight_bytes(const ModelConfig& c, DType compute) {
       c.moe() ? packed(c.num_experts + 1, c.hidden) + c.num_experts * network(c.expert_intermediate) + network(c.shared_intermediate)
               : network(c.dense_intermediate);
   return c.vocab_size * c.hidden * element_size(compute) + packed(c.vocab_size, c.hidden) + c.count(LayerKind::kAttention) * attention +
-         c.count(LayerKind::kDeltaNet) * delta + static_cast<int64_t>(c.layers.size()) * (feed_forward + 8 * c.hidden);
+         c.count(LayerKind::kDeltaNet) * delta + static_cast<int64_t>(c.layers.size()) * (feed_forward + 8 * c.hidden) +
+         (with_mtp ? packed(c.hidden, 2 * c.hidden) + attention + feed_forward : 0);
 }
 
-int64_t activation_bytes(const ModelConfig& c, int64_t tokens, int64_t sampled, int threads) {
+int64_t activation_bytes(const ModelConfig& c, int64_t tokens, int64_t sampled, int threads, bool with_mtp) {
   const ops::DeltaShape shape{c.k_heads, c.v_heads, c.k_dim, c.v_dim};
   const int64_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim, value = c.v_heads * c.v_dim;
   const int64_t attention = 4 * q + 3 * kv + c.hidden;
@@ -211,7 +264,9 @@ int64_t activation_bytes(const ModelConfig& c, int64_t tokens, int64_t sampled, 
   const int64_t per_token = 4 * (2 * c.hidden + 2 * std::max({attention, delta, feed_forward}) + 2 * c.rotary_pairs);
   const int64_t logits = 4 * sampled * (c.vocab_size + c.hidden);
   const int64_t scratch = (int64_t{16} << 20) * (threads + 1);
-  return tokens * per_token + logits + scratch;
+  // The draft head's inputs and output stand beside the trunk's output; its layer uses the memory that a layer of the trunk has used.
+  const int64_t head = with_mtp ? 4 * 7 * c.hidden : 0;
+  return tokens * (per_token + head) + logits + scratch;
 }
 
 }  // namespace weir

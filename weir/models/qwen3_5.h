@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <variant>
 #include <vector>
 
@@ -13,9 +14,11 @@
 
 namespace weir {
 
-// Softmax attention with an output gate; q, k, v and the gate come from one product.
+// Softmax attention with an output gate; q, k, v and the gate come from one product, except in the draft head, which takes in more tokens
+// than it attends from.
 struct GatedAttention {
   std::vector<ops::PackedMatrix> in_proj;  // rows: per head D query rows then D gate rows; then keys; then values. One unless types differ
+  std::vector<ops::PackedMatrix> kv_proj;  // keys, then values, if in_proj has none (else empty)
   ops::PackedMatrix o_proj;
   Tensor q_norm, k_norm;  // [D]
   int64_t heads, kv_heads, head_dim;
@@ -23,6 +26,7 @@ struct GatedAttention {
   size_t layer;  // index among the attention layers
 
   void add_to(Step& s, const Tensor& x, Tensor& residual) const;
+  void remember(Step& s, const Tensor& kv) const;  // writes keys and values, kv [T, 2 kv_heads D] before norm and rotation
 };
 
 struct GatedDeltaNet {
@@ -57,14 +61,37 @@ struct DecoderLayer {
   void forward(Step& s, Tensor& x) const;
 };
 
+// The multi-token-prediction head (spec section 9): one attention layer that reads, at position i, the embedding of token i + 1 and the
+// trunk's hidden state i, and predicts token i + 2. Embedding table and head are the trunk's; its keys and values have their own pool.
+struct MtpHead {
+  Tensor embedding_norm, hidden_norm, norm;  // [H]
+  ops::PackedMatrix fc;                      // [H, 2 H], embedding first
+  DecoderLayer layer;
+
+  Tensor input(Step& s, const Tensor& embeddings, const Tensor& hidden) const;  // -> what the layer reads [T, H]
+  void remember(Step& s, const Tensor& x) const;
+  Tensor forward(Step& s, Tensor x) const;
+};
+
 class Qwen3_5 {
  public:
-  Qwen3_5(const ModelConfig& config, Loader& loader);
+  // with_mtp: also read the mtp.* tensors, which must be there.
+  Qwen3_5(const ModelConfig& config, Loader& loader, bool with_mtp = false);
 
   // ids I32 [T] -> hidden states after the last norm [T, H]. Reads and advances the caches named by the step's rows.
   Tensor forward(Step& s, const Tensor& ids) const;
   // hidden [N, H] -> logits [N, vocab_size], padding rows included.
   Tensor logits(Step& s, const Tensor& hidden) const;
+
+  // The draft head, in three parts, because it must see every token once but draws a guess from few of them. All require has_mtp().
+  // What the head's layer reads: next_ids I32 [T] is the token after each of the step's tokens, hidden [T, H] the output of forward() (or,
+  // for a later guess, of draft()). -> x [T, H]
+  Tensor draft_input(Step& s, const Tensor& next_ids, const Tensor& hidden) const;
+  // Writes the keys and values of x into the head's pages.
+  void draft_remember(Step& s, const Tensor& x) const;
+  // -> [T, H], whose logits() are those of the token after the next one. Writes keys and values, too.
+  Tensor draft(Step& s, const Tensor& x) const;
+  bool has_mtp() const { return mtp_.has_value(); }
 
   // The step's rotary table. positions I32 [3, T]: the (t, h, w) triple of each token.
   ops::RopeTable rope(ops::Context& ctx, const Tensor& positions) const { return ops::rope_table(ctx, positions, inv_freq_, axis_); }
@@ -78,13 +105,14 @@ class Qwen3_5 {
   std::vector<DecoderLayer> layers_;
   Tensor norm_;
   ops::PackedMatrix lm_head_;
+  std::optional<MtpHead> mtp_;
   Tensor inv_freq_, axis_;  // [rotary_pairs]
 };
 
 // Bytes of the packed weights, from the sizes alone.
-int64_t packed_weight_bytes(const ModelConfig& config, DType compute);
+int64_t packed_weight_bytes(const ModelConfig& config, DType compute, bool with_mtp = false);
 
 // Bytes of activations that one step of `tokens` tokens with `sampled` logits rows takes at most, a margin for kernel scratch included.
-int64_t activation_bytes(const ModelConfig& config, int64_t tokens, int64_t sampled, int threads);
+int64_t activation_bytes(const ModelConfig& config, int64_t tokens, int64_t sampled, int threads, bool with_mtp = false);
 
 }  // namespace weir

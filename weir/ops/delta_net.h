@@ -24,7 +24,7 @@
 namespace weir::ops {
 
 constexpr int64_t kDeltaBlock = 64;
-constexpr int64_t kConvHistory = 16;       // how far behind its end a slot can be read
+constexpr int64_t kConvHistory = 24;       // how far behind its end a slot can be read: 8 refused drafts, then a page
 constexpr int64_t kSlotHeaderFloats = 16;  // B and N as I32, then padding to a cache line
 
 struct DeltaShape {

@@ -21,6 +21,7 @@ struct MemoryRequest {
   int32_t max_num_batched_tokens = 0;
   int32_t max_model_len = 0;                 // 0: the model's, lowered to what fits
   std::optional<int32_t> num_snapshots = 0;  // delta-net states beside those of running sequences; nullopt: chosen
+  bool with_mtp = false;                     // the draft head is loaded and has a KV layer
   int threads = 1;
   int64_t budget = 0;       // bytes for everything
   int64_t cache_bytes = 0;  // > 0: bytes for pages and slots, instead of what the budget leaves

@@ -24,7 +24,10 @@ void check_row(const SeqStep& row, int32_t num_pages, int32_t num_slots, int32_t
   const int64_t end = row.start + static_cast<int64_t>(row.tokens.size());
   if (row.tokens.empty()) bad("tokens", 0);
   if (row.start < 0) bad("start", row.start);
-  if (row.num_drafts != 0) bad("not built: drafts", row.num_drafts);
+  if (row.num_drafts < 0 || row.num_drafts >= static_cast<int32_t>(row.tokens.size()) || (row.num_drafts > 0 && !row.sample))
+    bad("num_drafts", row.num_drafts);
+  if (row.want_drafts < 0 || (row.want_drafts > 0 && !row.sample)) bad("want_drafts", row.want_drafts);
+  if (row.next && (*row.next < 0 || *row.next >= vocab_size)) bad("next", *row.next);
   for (const Token token : row.tokens)
     if (token < 0 || token >= vocab_size) bad("token", token);
   if (static_cast<int64_t>(row.pages.size()) * kPageTokens < end) bad("pages", static_cast<int64_t>(row.pages.size()));
@@ -32,12 +35,13 @@ void check_row(const SeqStep& row, int32_t num_pages, int32_t num_slots, int32_t
     if (index(page) < 0 || index(page) >= num_pages) bad("page", index(page));
   if (row.state_read.has_value() != (row.start > 0)) bad("state_read does not fit start", row.start);
   if (row.state_read) slot(*row.state_read);
-  if (row.state_write.size() != 1) bad("state_write", static_cast<int64_t>(row.state_write.size()));
-  slot(row.state_write[0]);
+  slot(row.state_write);
   for (const Snapshot& snapshot : row.snapshots) {
     slot(snapshot.slot);
     if (snapshot.position <= row.start || snapshot.position > end) bad("snapshot at", snapshot.position);
   }
+  for (const Token token : row.prompt_next)
+    if (token < 0 || token >= vocab_size) bad("prompt_next", token);
   if (row.prompt_next.size() > row.tokens.size()) bad("prompt_next", static_cast<int64_t>(row.prompt_next.size()));
 }
 
@@ -49,24 +53,23 @@ void check_slots(const StepPlan& plan) {
       fail(ErrorCode::kInternal, "plan of sequence ", index(row.seq), ": slot ", index(slot), " is written twice");
   };
   for (const SeqStep& row : plan.rows) {
-    for (const SlotId slot : row.state_write) write(row, slot);
+    write(row, row.state_write);
     for (const Snapshot& snapshot : row.snapshots) write(row, snapshot.slot);
   }
   for (const SeqStep& row : plan.rows)
-    if (row.state_read && row.state_read != row.state_write[0] && written.contains(*row.state_read))
+    if (row.state_read && row.state_read != row.state_write && written.contains(*row.state_read))
       fail(ErrorCode::kInternal, "plan of sequence ", index(row.seq), ": slot ", index(*row.state_read), " is read here and written too");
 }
 
 }  // namespace
 
 ModelInput build_input(const StepPlan& plan, int32_t num_pages, int32_t num_slots, int32_t vocab_size) {
-  int64_t num_tokens = 0, max_pages = 0, num_snapshots = 0, num_logits = 0;
+  int64_t num_tokens = 0, max_pages = 0, num_snapshots = 0;
   for (const SeqStep& row : plan.rows) {
     check_row(row, num_pages, num_slots, vocab_size);
     num_tokens += static_cast<int64_t>(row.tokens.size());
     max_pages = std::max(max_pages, static_cast<int64_t>(row.pages.size()));
     num_snapshots += static_cast<int64_t>(row.snapshots.size());
-    num_logits += static_cast<int64_t>(row.prompt_next.size()) + (row.sample ? 1 : 0);
   }
   check_slots(plan);
   const int64_t num_rows = static_cast<int64_t>(plan.rows.size());
@@ -77,26 +80,21 @@ ModelInput build_input(const StepPlan& plan, int32_t num_pages, int32_t num_slot
                          .page_table = ints({num_rows, max_pages}),
                          .state_read = ints({num_rows}),
                          .state_write = ints({num_rows}),
-                         .snapshots = ints({num_snapshots, 3})},
-                .sample_at = ints({num_logits}),
-                .logits_begin = {}};
-  int32_t token = 0, snapshot = 0, logit = 0;
+                         .snapshots = ints({num_snapshots, 3})}};
+  int32_t token = 0, snapshot = 0;
   for (int32_t r = 0; r < num_rows; ++r) {
     const SeqStep& row = plan.rows[static_cast<size_t>(r)];
     const auto length = static_cast<int32_t>(row.tokens.size());
     in.rows.row_starts.data<int32_t>()[r] = token;
     in.rows.starts.data<int32_t>()[r] = row.start;
     in.rows.state_read.data<int32_t>()[r] = row.state_read ? index(*row.state_read) : -1;
-    in.rows.state_write.data<int32_t>()[r] = index(row.state_write[0]);
+    in.rows.state_write.data<int32_t>()[r] = index(row.state_write);
     for (size_t i = 0; i < row.pages.size(); ++i)
       in.rows.page_table.data<int32_t>()[r * max_pages + static_cast<int64_t>(i)] = index(row.pages[i]);
     for (const Snapshot& s : row.snapshots) {
       int32_t* entry = in.rows.snapshots.data<int32_t>() + 3 * snapshot++;
       entry[0] = r, entry[1] = s.position, entry[2] = index(s.slot);
     }
-    in.logits_begin.push_back(logit);
-    for (size_t i = 0; i < row.prompt_next.size(); ++i) in.sample_at.data<int32_t>()[logit++] = token + static_cast<int32_t>(i);
-    if (row.sample) in.sample_at.data<int32_t>()[logit++] = token + length - 1;
     for (int32_t i = 0; i < length; ++i) {
       in.ids.data<int32_t>()[token + i] = row.tokens[static_cast<size_t>(i)];
       for (int axis = 0; axis < 3; ++axis) in.positions.data<int32_t>()[axis * num_tokens + token + i] = row.start + i;
@@ -104,7 +102,6 @@ ModelInput build_input(const StepPlan& plan, int32_t num_pages, int32_t num_slot
     token += length;
   }
   in.rows.row_starts.data<int32_t>()[num_rows] = token;
-  in.logits_begin.push_back(logit);
   return in;
 }
 

@@ -1,8 +1,6 @@
 // A plan as flat tensors: what the model reads. build_input() is a pure function of the plan.
 #pragma once
 
-#include <vector>
-
 #include "weir/core/plan.h"
 #include "weir/ops/rows.h"
 #include "weir/tensor/tensor.h"
@@ -13,8 +11,6 @@ struct ModelInput {
   Tensor ids;        // I32 [T]
   Tensor positions;  // I32 [3, T]: rotary position of each token on the t, h and w axes (equal for text)
   ops::Rows rows;
-  Tensor sample_at;                   // I32 [N]: tokens whose logits are wanted, row by row; within a row in order
-  std::vector<int32_t> logits_begin;  // per plan row: its first entry in sample_at; one more at the end
 };
 
 // Throws Error(kInternal) for a plan that contradicts itself (an engine's mistake must not become a wild read).

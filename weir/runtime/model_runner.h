@@ -1,4 +1,5 @@
-// Executes plans on one rank: input -> forward -> sample. Owns the rank's model, caches, arena and compute threads. Rank thread only.
+// Executes plans on one rank: input -> forward -> sample and verify -> draft. Owns the rank's model, caches, arena and compute threads.
+// Rank thread only.
 #pragma once
 
 #include <memory>
@@ -6,6 +7,8 @@
 #include "weir/core/config.h"
 #include "weir/core/executor.h"
 #include "weir/models/qwen3_5.h"
+#include "weir/runtime/model_input.h"
+#include "weir/runtime/tier_store.h"
 
 namespace weir {
 
@@ -15,6 +18,7 @@ struct RunnerConfig {
   int64_t arena_bytes = 0;
   int32_t num_tokens = 0;  // ids >= this are padding rows of the vocabulary
   std::vector<Token> eos_token_ids;
+  std::unique_ptr<TierStore> tier;  // nullptr: there is none
 };
 
 class ModelRunner {
@@ -22,13 +26,27 @@ class ModelRunner {
   ModelRunner(std::unique_ptr<Qwen3_5> model, std::unique_ptr<ThreadPool> pool, RunnerConfig config);
 
   StepResult run(const StepPlan& plan);
+  std::vector<TierEntry> tier_entries() const { return config_.tier ? config_.tier->found() : std::vector<TierEntry>{}; }
 
   // Reading results of a test: the caches as the last step left them.
   const CacheTensors& cache() const { return cache_; }
   const Qwen3_5& model() const { return *model_; }
 
  private:
-  void sample_rows(const StepPlan& plan, const struct ModelInput& input, Step& step, const Tensor& hidden, StepResult& result);
+  void run_tier(const TierOps& ops);
+  void report_prompts(const StepPlan& plan, const ModelInput& input, Step& step, const Tensor& hidden, StepResult& result);
+  void sample_rows(const StepPlan& plan, const ModelInput& input, Step& step, const Tensor& hidden, StepResult& result);
+  void draft_rows(const StepPlan& plan, Step& step, const Tensor& hidden, StepResult& result);
+
+  // What the draft head reads to guess once more for a row of the plan.
+  struct Guess {
+    size_t row;
+    int32_t position;  // within the sequence
+    Token token;       // the one that follows it
+  };
+  ModelInput input_of(const StepPlan& plan, const std::vector<Guess>& guesses) const;
+  std::vector<Token> likeliest(Step& step, const Tensor& hidden);
+  std::span<float> known(const Tensor& logits, int64_t row) const;  // a row of logits without the vocabulary's padding
 
   RunnerConfig config_;
   std::unique_ptr<ThreadPool> pool_;
@@ -43,6 +61,7 @@ class LocalExecutor final : public Executor {
  public:
   explicit LocalExecutor(std::unique_ptr<ModelRunner> runner) : runner_(std::move(runner)) {}
   StepResult run(const StepPlan& plan) override { return runner_->run(plan); }
+  std::vector<TierEntry> tier_entries() override { return runner_->tier_entries(); }
 
  private:
   std::unique_ptr<ModelRunner> runner_;

@@ -36,7 +36,7 @@ void apply_bias_and_masks(std::span<float> logits, const Sampling& how, const Sa
     if (output.size() >= head && std::equal(word.begin(), word.end() - 1, output.end() - static_cast<ptrdiff_t>(head)))
       mask(logits, word.back());
   }
-  if (!how.may_stop) {
+  if (how.output_index < p.min_tokens) {
     for (const Token id : context.eos_token_ids) mask(logits, id);
     for (const Token id : p.stop_token_ids) mask(logits, id);
   }

@@ -9,7 +9,7 @@
 namespace weir {
 
 struct SampleContext {
-  std::span<const Token> eos_token_ids;  // masked, with stop_token_ids, while Sampling::may_stop is false
+  std::span<const Token> eos_token_ids;  // masked, with stop_token_ids, while output_index < min_tokens
   int32_t num_tokens = 0;                // ids >= this are padding rows of the vocabulary: never drawn, never listed
 };
 

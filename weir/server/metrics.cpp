@@ -93,6 +93,10 @@ std::string Metrics::render(const std::string& model_name, const std::optional<E
     one("vllm:prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.", "counter", engine->prefix_queries);
     one("vllm:prefix_cache_hits_total", "Prompt tokens found in the prefix cache.", "counter", engine->prefix_hits);
     one("vllm:prompt_tokens_cached_total", "Prompt tokens that the prefix cache saved computing.", "counter", engine->prefix_hits);
+    one("vllm:external_prefix_cache_queries_total", "Prompt tokens looked up in the second tier of the prefix cache.", "counter",
+        engine->tier_queries);
+    one("vllm:external_prefix_cache_hits_total", "Prompt tokens found there.", "counter", engine->tier_hits);
+    one("weir:kv_offload_bytes", "What the second tier holds, compressed.", "gauge", engine->tier_bytes);
     one("weir:state_slots_used", "Delta-net state slots in use.", "gauge", engine->slots_used);
     one("weir:state_slots_cached", "Delta-net states kept for the prefix cache; running requests may take them.", "gauge",
         engine->slots_cached);
@@ -100,6 +104,16 @@ std::string Metrics::render(const std::string& model_name, const std::optional<E
     one("weir:pages_used", "Attention pages in use.", "gauge", engine->pages_used);
     one("weir:pages_cached", "Attention pages kept for the prefix cache; running requests may take them.", "gauge", engine->pages_cached);
     one("weir:pages_total", "Attention pages.", "gauge", engine->pages_total);
+    if (engine->max_drafts > 0) {
+      const DraftCounters& s = engine->speculation;
+      one("vllm:spec_decode_num_drafts_total", "Verifications of at least one drafted token.", "counter", s.drafts);
+      one("vllm:spec_decode_num_draft_tokens_total", "Drafted tokens verified.", "counter", s.draft_tokens);
+      one("vllm:spec_decode_num_accepted_tokens_total", "Drafted tokens accepted.", "counter", s.accepted_tokens);
+      head(out, "vllm:spec_decode_num_accepted_tokens_per_pos_total", "Drafted tokens accepted, by position.", "counter");
+      for (int32_t i = 0; i < engine->max_drafts; ++i)
+        out += concat("vllm:spec_decode_num_accepted_tokens_per_pos_total{", labels, ",position=\"", i, "\"} ",
+                      s.accepted_at[static_cast<size_t>(i)], "\n");
+    }
     one("weir:engine_steps_total", "Steps of the engine.", "counter", engine->steps);
     one("weir:engine_run_seconds_total", "Time inside steps: the ranks compute.", "counter", engine->run_seconds);
     one("weir:engine_gap_seconds_total", "Time between steps while there is work: planning, committing, handing out; the ranks wait.",

@@ -190,9 +190,10 @@ MappedFile map_file(const std::string& path) {
 
 void release_pages(const Tensor& mapped) {
   constexpr uintptr_t kPage = 4096;
-  const auto begin = reinterpret_cast<uintptr_t>(mapped.raw()), end = begin + static_cast<uintptr_t>(mapped.nbytes());
+  auto* bytes = static_cast<std::byte*>(const_cast<void*>(mapped.raw()));
+  const auto begin = reinterpret_cast<uintptr_t>(bytes), end = begin + static_cast<uintptr_t>(mapped.nbytes());
   const uintptr_t first = (begin + kPage - 1) / kPage * kPage, last = end / kPage * kPage;
-  if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+  if (first < last) ::madvise(bytes + (first - begin), last - first, MADV_DONTNEED);
 }
 
 }  // namespace weir
