@@ -35,7 +35,7 @@ std::map<RequestId, Answer> play(Scheduler& scheduler, ModelRunner& ranks, const
   };
   while (between() || !scheduler.idle()) {
     const StepPlan plan = scheduler.plan();
-    if (plan.rows.empty()) continue;
+    if (plan.rows.empty() && plan.tier.empty()) continue;
     StepResult result = ranks.run(plan);
     check_result(plan, result);
     take(scheduler.commit(plan, std::move(result),
@@ -61,12 +61,19 @@ CachedAnswers::CachedAnswers(std::string checkpoint_dir, DType compute)
     : dir_(std::move(checkpoint_dir)), compute_(compute), cold_(make_runner(kCold, false)) {}
 
 std::unique_ptr<ModelRunner> CachedAnswers::make_runner(const CacheConfig& cache, bool with_mtp) const {
-  auto pool = std::make_unique<ThreadPool>(2, /*pin=*/false);
+  auto pool = std::make_unique<ThreadPool>(1, /*pin=*/false);  // a spinning team is slow on a busy machine
   auto model = load_golden(dir_, compute_, *pool, with_mtp);
   const auto vocab = static_cast<int32_t>(model->config().vocab_size);
+  const ModelConfig& config = model->config();
+  const int64_t element = element_size(compute_), page = kPageTokens * kv_bytes_per_token(config, element, model->has_mtp());
+  auto tier =
+      cache.has_tier
+          ? std::make_unique<TierStore>(TierConfig{
+                .capacity = int64_t{64} << 20, .page_bytes = page, .state_bytes = state_bytes_per_slot(config), .page_element = element})
+          : nullptr;
   return std::make_unique<ModelRunner>(
       std::move(model), std::move(pool),
-      RunnerConfig{.cache = cache, .kv_type = compute_, .arena_bytes = int64_t{1} << 30, .num_tokens = vocab});
+      RunnerConfig{.cache = cache, .kv_type = compute_, .arena_bytes = int64_t{1} << 30, .num_tokens = vocab, .tier = std::move(tier)});
 }
 
 CachedCounts CachedAnswers::run_case(uint32_t seed, int32_t longest) {
@@ -112,9 +119,10 @@ CachedCounts CachedAnswers::run_case(uint32_t seed, int32_t longest) {
     texts.back().insert(texts.back().end(), want[request.id].tokens.begin(), want[request.id].tokens.end());
   }
 
-  const CacheConfig cache{.num_pages = rng() % 2 ? most_pages + between(0, most_pages / 4) : most_pages * between(2, 6),
-                          .num_slots = rng() % 3 == 0 ? between(1, 4) : between(4, 24),
-                          .snapshot_interval = std::array{0, 64, 256}[rng() % 3]};
+  CacheConfig cache{.num_pages = rng() % 2 ? most_pages + between(0, most_pages / 4) : most_pages * between(2, 6),
+                    .num_slots = rng() % 3 == 0 ? between(1, 4) : between(4, 24),
+                    .snapshot_interval = std::array{0, 64, 256}[rng() % 3]};
+  cache.has_tier = rng() % 2;
   const int32_t budget = std::array{1, 7, 64, 100, 512, 2048}[rng() % 6];
   EngineConfig config = config_of(cache, longest > 500 ? std::max(budget, 64) : budget, between(1, 8));
   if (rng() % 3) config.speculation = {.num_drafts = between(1, kMaxDrafts), .adaptive = rng() % 2 == 0};
@@ -150,6 +158,7 @@ CachedCounts CachedAnswers::run_case(uint32_t seed, int32_t longest) {
   return {static_cast<int64_t>(requests.size()),
           counters.prefix_queries,
           counters.prefix_hits,
+          counters.tier_hits,
           counters.preemptions,
           counters.speculation.draft_tokens,
           counters.speculation.accepted_tokens};

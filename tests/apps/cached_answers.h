@@ -11,7 +11,7 @@
 namespace weir::testing {
 
 struct CachedCounts {
-  int64_t requests = 0, prompt_tokens = 0, cached_tokens = 0, preemptions = 0, drafted = 0, accepted = 0;
+  int64_t requests = 0, prompt_tokens = 0, cached_tokens = 0, tier_tokens = 0, preemptions = 0, drafted = 0, accepted = 0;
 };
 
 class CachedAnswers {

@@ -1,8 +1,9 @@
 """The prefix cache as its users see it: what is reported as cached, that answers do not change, and that it can be switched off."""
 import random
+import subprocess
 
 import pytest
-from weir_server import Server
+from weir_server import BINARY, MODEL, Server
 
 VOCABULARY = 2000  # ordinary tokens of weir-tiny
 
@@ -114,3 +115,47 @@ def test_why_a_prompt_was_no_hit_is_in_the_debug_log():
         lines = [line for line in talkative.log.splitlines() if "prefix cache:" in line]
     assert len(lines) == 2
     assert "0 of 200 prompt tokens cached" in lines[0] and "known up to 96, but no state there" in lines[1]
+
+
+def test_what_the_cache_gives_up_comes_back_from_the_second_tier():
+    # Pages for about 2,000 tokens, 8 states: eight texts of 600 tokens push each other out.
+    with Server("--served-model-name", "qwen3.5", "--max-num-seqs", "4", "--max-model-len", "1024", "--num-state-snapshots", "4",
+                "--kv-cache-memory-bytes", "14M", "--kv-offload-size", "64M") as small:
+        texts = [tokens(600, seed=200 + i) for i in range(8)]
+        cold = [ask(small, text) for text in texts]
+        assert [known for _, known in cold] == [0] * 8
+        warm = [ask(small, text) for text in texts]
+        assert [answer for answer, _ in warm] == [answer for answer, _ in cold]
+        assert all(known >= 600 - 16 for _, known in warm), [known for _, known in warm]
+        metrics = small.metrics()
+        assert metrics["vllm:external_prefix_cache_hits_total"] >= 5 * 584 and metrics["weir:kv_offload_bytes"] > 0
+
+
+def test_a_kept_tier_survives_a_restart(tmp_path):
+    flags = ["--served-model-name", "qwen3.5", "--kv-offload-size", "64M", "--kv-offload-dir", str(tmp_path), "--kv-offload-keep"]
+    text = tokens(1000, seed=300)
+    with Server(*flags) as first:
+        answer, known = ask(first, text)
+        assert known == 0
+    with Server(*flags) as second:
+        assert "pages and states of an earlier run" in second.log
+        warm, known = ask(second, text)
+        assert warm == answer and known >= 984
+    for segment in tmp_path.glob("*/segment-*"):  # a torn write, a bad disk
+        data = bytearray(segment.read_bytes())
+        for at in range(0, len(data), 5000):
+            data[at] ^= 0x55
+        segment.write_bytes(data)
+    with Server(*flags) as third:
+        assert ask(third, text)[0] == answer
+
+
+@pytest.mark.parametrize("flags, word", [
+    (["--kv-offload-dir", "/tmp"], "--kv-offload-size"),
+    (["--kv-offload-size", "1G", "--kv-offload-keep"], "--kv-offload-dir"),
+    (["--kv-offload-size", "1000"], "--kv-offload-size must be at least"),
+    (["--kv-offload-size", "1G", "--kv-offload-dir", "/proc/none"], "--kv-offload-dir /proc/none"),
+])
+def test_flags_of_the_second_tier_that_cannot_work_are_named(flags, word):
+    result = subprocess.run([str(BINARY), "serve", str(MODEL), "--port", "0", *flags], capture_output=True, text=True, timeout=60)
+    assert result.returncode != 0 and word in result.stdout + result.stderr, result.stderr

@@ -79,7 +79,7 @@ FakeExecutor::FakeExecutor(EngineConfig config)
 StepResult FakeExecutor::run(const StepPlan& plan) {
   check_plan(plan);
   if (before_step) before_step(plan);
-  StepResult result{plan.id, {}};
+  StepResult result{plan.id, {}, run_tier(plan.tier)};
   for (const SeqStep& row : plan.rows) {
     result.rows.push_back(run_row(row));
     if (row_error) result.rows.back().error = row_error(row);
@@ -96,7 +96,7 @@ StepResult FakeExecutor::run(const StepPlan& plan) {
 
 // What holds for a plan as a whole.
 void FakeExecutor::check_plan(const StepPlan& plan) const {
-  WEIR_CHECK(!plan.rows.empty(), "an empty plan");
+  WEIR_CHECK(!plan.rows.empty() || !plan.tier.empty(), "an empty plan");
   int64_t num_tokens = 0;
   std::set<SeqId> seqs;
   std::map<PageId, int> written_pages, pages;  // how many rows …
@@ -130,6 +130,49 @@ void FakeExecutor::check_plan(const StepPlan& plan) const {
                index(*row.state_read), " is written and read by sequence ", index(row.seq));
   WEIR_CHECK(static_cast<int32_t>(plan.rows.size()) <= config_.scheduler.max_num_seqs, plan.rows.size(), " rows");
   WEIR_CHECK(num_tokens <= config_.scheduler.max_num_batched_tokens, num_tokens, " tokens");
+}
+
+TierEvents FakeExecutor::run_tier(const TierOps& ops) {
+  WEIR_CHECK(config_.cache.has_tier || ops.empty(), "there is no second tier");
+  TierEvents events;
+  if (ops.forget_all) tier_.clear();
+  for (const TierSave& save : ops.saves) {
+    Stored stored{.label = save.entry.label};
+    const auto from = static_cast<size_t>(save.from);
+    if (save.entry.label.kind == TierLabel::Kind::kPage) {
+      stored.page = pages_[from], stored.head = heads_[from];
+      WEIR_CHECK(std::equal(stored.page.begin(), stored.page.end(), save.entry.label.tokens.begin()), "a page of other tokens is saved");
+    } else {
+      stored.state = slots_[from];
+    }
+    WEIR_CHECK(tier_.emplace(save.entry.id, std::move(stored)).second, "entry ", index(save.entry.id), " is saved twice");
+  }
+  for (const TierId id : ops.fetches) fetching_.push_back(id);
+  for (const TierLoad& load : ops.loads) {
+    Stored& stored = tier_.at(load.entry.id);
+    WEIR_CHECK(std::exchange(stored.is_near, false) && stored.label == load.entry.label, "entry ", index(load.entry.id),
+               " was not fetched");
+    const auto to = static_cast<size_t>(load.to);
+    if (stored.label.kind == TierLabel::Kind::kPage)
+      pages_[to] = stored.page, heads_[to] = stored.head;
+    else
+      slots_[to] = stored.state;
+  }
+  if (ops.drop_fetched)
+    for (auto& [id, stored] : tier_) stored.is_near = false;
+  while (!fetching_.empty() && (ops.wait || !arrives || arrives())) {
+    const TierId id = fetching_.front();
+    fetching_.pop_front();
+    const auto found = tier_.find(id);
+    if (found == tier_.end() || (is_lost && is_lost())) {
+      tier_.erase(id);
+      events.lost.push_back(id);
+    } else {
+      found->second.is_near = true;
+      events.fetched.push_back(id);
+    }
+  }
+  return events;
 }
 
 RowResult FakeExecutor::run_row(const SeqStep& row) {

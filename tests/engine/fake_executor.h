@@ -5,7 +5,9 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
+#include <map>
 #include <optional>
 #include <vector>
 
@@ -35,6 +37,9 @@ class FakeExecutor final : public Executor {
   // A text for a row makes it fail, leaving rubbish where it wrote.
   std::function<std::string(const SeqStep&)> row_error;
 
+  // Bytes on their way from the second tier arrive, or are lost, when this says so; nothing: they arrive at once.
+  std::function<bool()> arrives, is_lost;
+
   int64_t tokens_computed() const { return tokens_computed_; }
 
  private:
@@ -45,7 +50,16 @@ class FakeExecutor final : public Executor {
     int32_t end() const { return block + static_cast<int32_t>(digests.size()) - 1; }
   };
 
+  // What a page or a slot holds, in the second tier.
+  struct Stored {
+    TierLabel label;
+    std::vector<Token> page, head;
+    State state;
+    bool is_near = false;
+  };
+
   void check_plan(const StepPlan& plan) const;
+  TierEvents run_tier(const TierOps& ops);
   RowResult run_row(const SeqStep& row);
   void verify(const SeqStep& row, const std::vector<Token>& prefix, const std::vector<uint64_t>& digests, RowResult& result) const;
   void draft(const SeqStep& row, const std::vector<Token>& prefix, const std::vector<uint64_t>& digests, RowResult& result);
@@ -56,6 +70,8 @@ class FakeExecutor final : public Executor {
   std::vector<std::vector<Token>> pages_;  // [num_pages][kPageTokens]
   std::vector<std::vector<Token>> heads_;  // the draft head's pages: of each token, the one that was taken to follow it
   std::vector<State> slots_;
+  std::map<TierId, Stored> tier_;
+  std::deque<TierId> fetching_;
   int64_t tokens_computed_ = 0;
 };
 

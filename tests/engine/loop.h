@@ -30,7 +30,7 @@ struct Loop {
   StepPlan step() {
     StepPlan plan = scheduler.plan();
     check();
-    if (plan.rows.empty()) return plan;
+    if (plan.rows.empty() && plan.tier.empty()) return plan;
     StepResult result = executor.run(plan);
     check_result(plan, result);
     take(scheduler.commit(plan, std::move(result), std::uniform_real_distribution<double>(1, 2)(clock)));

@@ -24,6 +24,7 @@ EngineConfig random_config(std::mt19937& rng) {
   config.scheduler.max_num_batched_tokens = between(1, 300);
   config.scheduler.max_model_len = between(201, 400);
   config.cache.prefix_caching = rng() % 5 != 0;
+  config.cache.has_tier = config.cache.prefix_caching && rng() % 2;
   config.cache.snapshot_interval = std::array{0, 32, 64}[rng() % 3];
   if (rng() % 3 == 0) config.cache.num_slots += between(1, 30);  // for snapshots alone
   if (rng() % 3 == 0) config.cache.num_pages += between(1, 100);
@@ -70,6 +71,9 @@ CaseCounts run_scheduler_case(uint32_t seed) {
   const bool rows_fail = rng() % 2;
   loop.executor.row_error = [&](const SeqStep&) { return rows_fail && rng() % 500 == 0 ? "a bad row" : ""; };
   const bool alike = rng() % 4 != 0;
+  const auto delay = 1 + rng() % 5;
+  loop.executor.arrives = [&] { return rng() % delay == 0; };
+  loop.executor.is_lost = [&] { return rng() % 20 == 0; };
   std::vector<Request> seen;
   uint64_t next = 0;
   while (next < kRequests || !loop.scheduler.idle()) {
@@ -106,7 +110,7 @@ CaseCounts run_scheduler_case(uint32_t seed) {
       expect_answer(answer, request, loop.config);
   }
   const Scheduler::Counters& counters = loop.scheduler.counters();
-  return {counters.preemptions, counters.prefix_hits, counters.speculation.accepted_tokens};
+  return {counters.preemptions, counters.prefix_hits, counters.tier_hits, counters.speculation.accepted_tokens};
 }
 
 void run_engine_case(uint32_t seed) {

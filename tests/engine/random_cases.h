@@ -8,7 +8,7 @@
 namespace weir::testing {
 
 struct CaseCounts {
-  int64_t preemptions = 0, prefix_hits = 0, accepted_drafts = 0;
+  int64_t preemptions = 0, prefix_hits = 0, tier_hits = 0, accepted_drafts = 0;
 };
 
 // The scheduler alone, step by step, with invariants checked around each.

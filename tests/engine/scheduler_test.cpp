@@ -60,13 +60,15 @@ TEST(Scheduler, AnswersAreTheSameWhateverTheChunkingBatchSizeAndPageShortage) {
 }
 
 TEST(Scheduler, RandomArrivalsAbortsFailuresAndPrioritiesInTinyPools) {
-  int64_t preemptions = 0, prefix_hits = 0, accepted_drafts = 0;
+  int64_t preemptions = 0, prefix_hits = 0, tier_hits = 0, accepted_drafts = 0;
   for (uint32_t seed = 0; seed < 300; ++seed) {
     const testing::CaseCounts counts = run_scheduler_case(seed);
-    preemptions += counts.preemptions, prefix_hits += counts.prefix_hits, accepted_drafts += counts.accepted_drafts;
+    preemptions += counts.preemptions, prefix_hits += counts.prefix_hits, tier_hits += counts.tier_hits,
+        accepted_drafts += counts.accepted_drafts;
   }
   EXPECT_GT(preemptions, 200);
   EXPECT_GT(prefix_hits, 10'000);
+  EXPECT_GT(tier_hits, 1000);
   EXPECT_GT(accepted_drafts, 10'000);
 }
 

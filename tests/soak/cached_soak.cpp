@@ -32,7 +32,8 @@ int main(int argc, char** argv) {
       try {
         const auto counts = model->run_case(seed, seed % 8 == 0 ? 3000 : 300);
         sum.requests += counts.requests, sum.prompt_tokens += counts.prompt_tokens;
-        sum.cached_tokens += counts.cached_tokens, sum.preemptions += counts.preemptions;
+        sum.cached_tokens += counts.cached_tokens, sum.tier_tokens += counts.tier_tokens, sum.preemptions += counts.preemptions;
+        sum.drafted += counts.drafted, sum.accepted += counts.accepted;
       } catch (const std::exception& e) {
         std::fprintf(stderr, "seed %u failed:\n%s\n", seed, e.what());
         return 1;
@@ -41,9 +42,10 @@ int main(int argc, char** argv) {
     }
     ++seed;
   } while (Clock::now() < end);
-  std::printf("soak_cached: %lld cases from seed %u, %lld requests, %lld of %lld prompt tokens cached, %lld preemptions, no difference\n",
-              static_cast<long long>(cases), arguments->first_seed, static_cast<long long>(sum.requests),
-              static_cast<long long>(sum.cached_tokens), static_cast<long long>(sum.prompt_tokens),
-              static_cast<long long>(sum.preemptions));
+  std::puts(weir::concat("soak_cached: ", cases, " cases from seed ", arguments->first_seed, ", ", sum.requests, " requests, ",
+                         sum.cached_tokens, " of ", sum.prompt_tokens, " prompt tokens cached, ", sum.tier_tokens,
+                         " of them from the second tier, ", sum.preemptions, " preemptions, ", sum.accepted, " of ", sum.drafted,
+                         " guesses right, no difference")
+                .c_str());
   return 0;
 }

@@ -119,6 +119,19 @@ std::vector<FlagSpec> engine_flags() {
 
       speculation_flag(),
 
+      {.name = "kv-offload-size",
+       .type = FlagType::kCount,
+       .group = "Prefix cache",
+       .help = "Bytes for a second tier: pages and states that the prefix cache gives up are kept there, compressed. 0: none.",
+       .fallback = "0",
+       .min = 0},
+      {.name = "kv-offload-dir", .group = "Prefix cache", .help = "Directory for the second tier's files. Not given: it lies in memory."},
+      {.name = "kv-offload-keep",
+       .type = FlagType::kBool,
+       .group = "Prefix cache",
+       .help = "Keep the second tier's files, and at the end all that is cached, for the next start with this model.",
+       .fallback = "false"},
+
       {.name = "max-num-seqs",
        .type = FlagType::kCount,
        .group = "Scheduling",
@@ -158,6 +171,15 @@ EngineOptions engine_options(const Flags& flags) {
   options.enable_prefix_caching = flags.boolean("enable-prefix-caching");
   if (const auto snapshots = flags.find_integer("num-state-snapshots")) options.num_state_snapshots = static_cast<int32_t>(*snapshots);
   options.prefix_cache_retention_interval = static_cast<int32_t>(flags.integer("prefix-cache-retention-interval"));
+  options.kv_offload_size = flags.integer("kv-offload-size");
+  options.kv_offload_dir = flags.find_text("kv-offload-dir").value_or("");
+  options.kv_offload_keep = flags.boolean("kv-offload-keep");
+  if (options.kv_offload_size == 0 && !options.kv_offload_dir.empty())
+    throw UsageError("--kv-offload-dir needs --kv-offload-size, the bytes that may lie there");
+  if (options.kv_offload_keep && options.kv_offload_dir.empty())
+    throw UsageError("--kv-offload-keep needs --kv-offload-dir, the directory to keep it in");
+  if (options.kv_offload_size > 0 && !options.enable_prefix_caching)
+    throw UsageError("--kv-offload-size needs the prefix cache; drop --no-enable-prefix-caching");
   options.speculation = speculation_config(flags);
   options.seed = static_cast<uint64_t>(flags.integer("seed"));
   options.generation_config = flags.text("generation-config");

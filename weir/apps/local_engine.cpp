@@ -5,14 +5,19 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <iomanip>
+#include <random>
+#include <sstream>
 #include <type_traits>
 #include <utility>
 
 #include "weir/apps/progress_bar.h"
+#include "weir/apps/version.h"
 #include "weir/base/error.h"
 #include "weir/base/json.h"
 #include "weir/base/log.h"
 #include "weir/engine/engine.h"
+#include "weir/kernels/cpu/isa.h"
 #include "weir/models/qwen3_5.h"
 #include "weir/runtime/memory_plan.h"
 #include "weir/runtime/model_runner.h"
@@ -100,6 +105,40 @@ std::shared_ptr<const ChatTemplate> read_chat_template(const EngineOptions& opti
   }
 }
 
+// Of all that must be equal for a page or state of one run to be right in another one: FNV-1a, as 16 digits.
+std::string tier_fingerprint(const EngineOptions& options, const MemoryPlan& plan, DType compute) {
+  std::vector<std::string> facts = {
+      read_file(options.model + "/config.json"), name(compute), cpu::name(cpu::active_isa()), std::to_string(plan.page_bytes),
+      std::to_string(plan.slot_bytes),           kVersion};
+  for (const auto& file : std::filesystem::directory_iterator(options.model))
+    if (file.path().extension() == ".safetensors")
+      facts.push_back(
+          concat(file.path().filename().string(), " ", file.file_size(), " ", file.last_write_time().time_since_epoch().count()));
+  std::sort(facts.begin() + 6, facts.end());
+  uint64_t hash = 0xcbf29ce484222325u;
+  for (const std::string& fact : facts)
+    for (const char c : fact + '\n') hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  std::ostringstream text;
+  text << std::hex << std::setw(16) << std::setfill('0') << hash;
+  return text.str();
+}
+
+// nullptr: none is asked for.
+std::unique_ptr<TierStore> open_tier(const EngineOptions& options, const MemoryPlan& plan, DType compute) {
+  if (options.kv_offload_size == 0) return nullptr;
+  auto tier = std::make_unique<TierStore>(TierConfig{.capacity = options.kv_offload_size,
+                                                     .dir = options.kv_offload_dir,
+                                                     .keep = options.kv_offload_keep,
+                                                     .fingerprint = tier_fingerprint(options, plan, compute),
+                                                     .page_bytes = plan.page_bytes,
+                                                     .state_bytes = plan.slot_bytes,
+                                                     .page_element = element_size(compute),
+                                                     .state_element = 4});
+  if (options.kv_offload_keep && !options.quiet)
+    log_info("--kv-offload-dir ", options.kv_offload_dir, ": ", tier->found().size(), " pages and states of an earlier run");
+  return tier;
+}
+
 std::unique_ptr<Qwen3_5> load_weights(const ModelConfig& config, const Checkpoint& checkpoint, DType compute,
                                       const EngineOptions& options) {
   // Its own pool: the engine's team is pinned by the engine thread, and loading must not pin this one.
@@ -156,7 +195,8 @@ LocalEngine start_local_engine(const EngineOptions& options) {
                            .num_snapshots = options.enable_prefix_caching ? options.num_state_snapshots : 0,
                            .with_mtp = options.speculation.num_drafts > 0,
                            .threads = threads,
-                           .budget = static_cast<int64_t>(static_cast<double>(available_memory()) * options.memory_utilization),
+                           .budget = static_cast<int64_t>(static_cast<double>(available_memory()) * options.memory_utilization) -
+                                     (options.kv_offload_dir.empty() ? options.kv_offload_size : 0),
                            .cache_bytes = options.kv_cache_memory_bytes});
   if (!options.quiet) {
     log_info(plan.str());
@@ -164,6 +204,8 @@ LocalEngine start_local_engine(const EngineOptions& options) {
   }
   out.model.max_model_len = plan.max_model_len;
 
+  auto tier = open_tier(options, plan, compute);  // before the weights: a directory that cannot be used is known at once
+  const uint64_t key_secret = tier ? tier->secret() : std::random_device{}();
   auto model = load_weights(config, checkpoint, compute, options);
   // Reserved address space, touched only as far as steps need it: twice the estimate costs nothing and an aborting server would.
   auto runner = std::make_unique<ModelRunner>(std::move(model), std::make_unique<ThreadPool>(threads),
@@ -171,10 +213,14 @@ LocalEngine start_local_engine(const EngineOptions& options) {
                                                            .kv_type = compute,
                                                            .arena_bytes = 2 * plan.activations,
                                                            .num_tokens = out.model.tokenizer->size(),
-                                                           .eos_token_ids = eos});
+                                                           .eos_token_ids = eos,
+                                                           .tier = std::move(tier)});
   out.engine = std::make_unique<Engine>(EngineConfig{.cache = {.num_pages = plan.num_pages,
                                                                .num_slots = plan.num_slots,
                                                                .prefix_caching = options.enable_prefix_caching,
+                                                               .key_secret = key_secret,
+                                                               .has_tier = options.kv_offload_size > 0,
+                                                               .keep_tier = options.kv_offload_keep,
                                                                .snapshot_interval = options.prefix_cache_retention_interval},
                                                      .scheduler = {.max_num_seqs = plan.max_num_seqs,
                                                                    .max_num_batched_tokens = batched,

@@ -27,6 +27,9 @@ struct EngineOptions {
   std::optional<int32_t> num_state_snapshots;      // nullopt: chosen from what fits
   int32_t prefix_cache_retention_interval = 2048;  // tokens; 0: no states inside long prompts
   SpeculationConfig speculation;
+  int64_t kv_offload_size = 0;  // bytes of the second tier; 0: there is none
+  std::string kv_offload_dir;   // empty: in memory
+  bool kv_offload_keep = false;
   uint64_t seed = 0;
   std::string generation_config = "auto";          // auto: generation_config.json of the model; vllm: none; else a directory
   std::optional<Json> override_generation_config;  // an object, over the file's fields

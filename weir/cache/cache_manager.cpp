@@ -10,6 +10,8 @@ namespace {
 
 static_assert(kSlotHistory >= kPageTokens + kMaxDrafts && kSlotBlock % kPageTokens == 0, "a slot is readable at the last page boundary");
 
+constexpr int32_t kWorthFetching = 64;  // tokens: fewer are computed sooner than they are fetched
+
 int32_t at_least_one(const char* what, int32_t count) {
   if (count < 1) fail(ErrorCode::kInvalidArgument, "the cache needs at least one ", what, ", got ", count);
   return count;
@@ -23,19 +25,26 @@ CacheManager::CacheManager(const CacheConfig& config)
   if (config.snapshot_interval < 0)
     fail(ErrorCode::kInvalidArgument, "--prefix-cache-retention-interval must be at least 0, got ", config.snapshot_interval);
   if (config.prefix_caching) index_.emplace(pages_, slots_);
+  if (config.prefix_caching && config.has_tier) {
+    tier_.emplace();
+    index_->record_evictions(&evicted_);
+  }
 }
 
 PrefixMatch CacheManager::match(std::span<const Token> text, const PageKeys& keys, int32_t limit) const {
   return index_ ? index_->match(text, keys, limit) : PrefixMatch{};
 }
 
-bool CacheManager::start(SeqCache& cache, const PrefixMatch& match, int32_t num_tokens, int32_t num_pages) {
-  WEIR_CHECK(cache.pages.empty() && !cache.slot, "a sequence that has begun cannot start again");
+bool CacheManager::has_room(const PrefixMatch& match, int32_t num_pages) const {
   // Pages of the match that are idle now will not be there to be evicted.
-  const auto matched = static_cast<int32_t>(match.pages.size());
   const auto idle =
       static_cast<int32_t>(std::count_if(match.pages.begin(), match.pages.end(), [&](PageId page) { return index_->is_idle(page); }));
-  if (pages_free() - idle < num_pages - matched) return false;
+  return pages_free() - idle >= num_pages - static_cast<int32_t>(match.pages.size());
+}
+
+bool CacheManager::start(SeqCache& cache, const PrefixMatch& match, int32_t num_tokens, int32_t num_pages) {
+  WEIR_CHECK(cache.pages.empty() && !cache.slot, "a sequence that has begun cannot start again");
+  if (!has_room(match, num_pages)) return false;
 
   // The snapshot is kept from eviction first. If it has the only slot left, the sequence takes it over and computes in place.
   if (match.slot) index_->retain(*match.slot);
@@ -54,7 +63,7 @@ bool CacheManager::start(SeqCache& cache, const PrefixMatch& match, int32_t num_
   cache.start_from = match.slot;
   for (const PageId page : match.pages) index_->retain(page);
   cache.pages = match.pages;
-  cache.num_published = matched;
+  cache.num_published = static_cast<int32_t>(match.pages.size());
   const bool has_pages = grow(cache, num_tokens);
   WEIR_CHECK(has_pages, pages_free(), " pages free");
   return true;
@@ -125,7 +134,100 @@ void CacheManager::release(SeqCache& cache) {
 }
 
 void CacheManager::reset_prefixes() {
-  if (index_) index_->clear();
+  if (!index_) return;
+  index_->clear();
+  if (!tier_) return;
+  evicted_.clear();
+  tier_->clear();
+  tier_ops_ = {};
+  tier_ops_.forget_all = true;
+}
+
+CacheManager::Restore CacheManager::restore(std::span<const Token> text, const PageKeys& keys, int32_t limit, const PrefixMatch& match) {
+  if (!tier_) return Restore::kNothing;
+  // The longest prefix all of whose pages are here or there, with a state at its end that is there.
+  const std::vector<PageId> known = index_->known_pages(text, keys, limit);
+  std::vector<TierEntry> pages;  // behind those known here
+  int32_t end = 0;               // pages of that prefix
+  const TierEntry* state = nullptr;
+  for (int32_t number = 0; number < std::min(keys.size(), limit / kPageTokens); ++number) {
+    if (number >= static_cast<int32_t>(known.size())) {
+      const auto* page = tier_->find_page(keys[number], text.subspan(static_cast<size_t>(number) * kPageTokens, kPageTokens));
+      if (!page) break;
+      pages.push_back(*page);
+    }
+    if (const TierEntry* found = tier_->find(TierLabel::Kind::kState, keys[number])) state = found, end = number + 1;
+  }
+  if (!state || end * kPageTokens < match.num_tokens + kWorthFetching) return Restore::kNothing;
+  const auto here = std::min(static_cast<int32_t>(known.size()), end);
+  pages.resize(static_cast<size_t>(end - here));
+
+  std::vector<TierEntry> wanted = pages;
+  wanted.push_back(*state);
+  bool are_here = true;
+  for (const TierEntry& entry : wanted) {
+    are_here &= tier_->nearness(entry.id) == Nearness::kHere;
+    if (tier_->nearness(entry.id) != Nearness::kFar) continue;
+    tier_->set_nearness(entry.id, Nearness::kFetching);
+    tier_ops_.fetches.push_back(entry.id);
+  }
+  if (!are_here) return Restore::kFetching;
+
+  // Kept from eviction while room is made for what lies behind them.
+  std::vector<PageId> held(known.begin(), known.begin() + here);
+  for (const PageId page : held) index_->retain(page);
+  const auto slot = end - here <= pages_free() ? take_slot() : std::nullopt;
+  for (int32_t i = 0; slot && i < end - here; ++i) {
+    const auto page = take_page();
+    WEIR_CHECK(page, pages_cached(), " pages cached, none could be evicted");
+    const auto before = held.empty() ? std::nullopt : std::optional(held.back());
+    const PageId published = index_->publish(text, keys, here + i, before, *page);
+    WEIR_CHECK(published == *page, "page ", here + i, " was known");
+    tier_ops_.loads.push_back({pages[static_cast<size_t>(i)], index(*page)});
+    held.push_back(*page);
+  }
+  if (slot) {
+    tier_ops_.loads.push_back({*state, index(*slot)});
+    index_->add_snapshot(held.back(), /*reaches_back=*/state->label.before && state->label.key == keys[end - 1], *slot);
+    for (const TierEntry& entry : wanted) tier_->set_nearness(entry.id, Nearness::kFar);
+  }
+  for (auto page = held.rbegin(); page != held.rend(); ++page) drop(*page);
+  return slot ? Restore::kRestored : Restore::kNothing;
+}
+
+void CacheManager::add_tier_entries(const std::vector<TierEntry>& entries) {
+  if (!tier_) return;
+  uint64_t next_id = 0;
+  for (const TierEntry& entry : entries) next_id = std::max(next_id, index(entry.id) + 1);
+  tier_.emplace(next_id);
+  for (const TierEntry& entry : entries) tier_->add(entry);
+}
+
+TierOps CacheManager::take_tier_ops(bool are_fetching) {
+  if (!tier_) return {};
+  save_evicted();
+  if (!are_fetching && tier_->num_here() > 0) {
+    tier_->set_all_here_far();
+    tier_ops_.drop_fetched = true;
+  }
+  return std::exchange(tier_ops_, {});
+}
+
+void CacheManager::move_to_tier() {
+  if (tier_) index_->clear();
+}
+
+void CacheManager::apply(const TierEvents& events) {
+  if (!tier_) return;
+  tier_bytes_ = events.bytes_used;
+  for (const TierId id : events.fetched) tier_->set_nearness(id, Nearness::kHere);
+  for (const TierId id : events.lost) tier_->remove(id);
+}
+
+// What is there already is the same, bit for bit.
+void CacheManager::save_evicted() {
+  for (const Evicted& evicted : std::exchange(evicted_, {}))
+    if (!tier_->has(evicted.label)) tier_ops_.saves.push_back({tier_->add(evicted.label), evicted.from});
 }
 
 void CacheManager::check_invariants() const {

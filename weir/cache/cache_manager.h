@@ -11,6 +11,7 @@
 
 #include "weir/cache/prefix_index.h"
 #include "weir/cache/slot_pool.h"
+#include "weir/cache/tier_index.h"
 #include "weir/core/config.h"
 #include "weir/core/ids.h"
 #include "weir/core/plan.h"
@@ -34,6 +35,14 @@ class CacheManager {
   // What is known of the first `limit` tokens of `text`. Good until the next call that is not const.
   PrefixMatch match(std::span<const Token> text, const PageKeys& keys, int32_t limit) const;
 
+  // Whether start would find room for it.
+  bool has_room(const PrefixMatch& match, int32_t num_pages) const;
+
+  // Brings back from the second tier what it knows of the first `limit` tokens of `text` beyond `match`, if that is worth it: kFetching
+  // until the bytes are near, then kRestored once: the next match has it. The plan must carry take_tier_ops().
+  enum class Restore { kNothing, kFetching, kRestored };
+  Restore restore(std::span<const Token> text, const PageKeys& keys, int32_t limit, const PrefixMatch& match);
+
   // Makes the empty `cache` hold what the match found, a slot of its own, and the pages of `num_tokens` tokens; `num_pages` must be there
   // to be had for it, those of the match included. All or nothing, as grow.
   [[nodiscard]] bool start(SeqCache& cache, const PrefixMatch& match, int32_t num_tokens, int32_t num_pages);
@@ -55,10 +64,19 @@ class CacheManager {
   // Gives everything back and makes nothing known; `cache` is empty afterwards.
   void release(SeqCache& cache);
 
-  // Forgets what is known; sequences keep what they hold.
+  // Forgets what is known, here and in the second tier; sequences keep what they hold.
   void reset_prefixes();
 
+  // The second tier. Entries of an earlier run, before anything else; what the next plan does for the tier, with `are_fetching` sequences
+  // waiting for it; what its ranks have said since. move_to_tier forgets all that is known here, for the tier to keep.
+  void add_tier_entries(const std::vector<TierEntry>& entries);
+  TierOps take_tier_ops(bool are_fetching);
+  void apply(const TierEvents& events);
+  void move_to_tier();
+  int64_t tier_bytes() const { return tier_bytes_; }
+
   bool prefix_caching() const { return index_.has_value(); }
+  bool has_tier() const { return tier_.has_value(); }
   int32_t pages_free() const { return pages_.num_free() + pages_cached(); }  // free, or to be had by forgetting
   int32_t pages_used() const { return pages_.capacity() - pages_free(); }    // held by sequences
   int32_t pages_cached() const { return index_ ? index_->num_idle_pages() : 0; }
@@ -71,6 +89,7 @@ class CacheManager {
   void check_invariants() const;  // aborts the program when one is broken
 
  private:
+  void save_evicted();
   std::optional<PageId> take_page();
   std::optional<SlotId> take_slot();
   void drop(PageId page);
@@ -79,6 +98,10 @@ class CacheManager {
   SlotPool<PageId> pages_;
   SlotPool<SlotId> slots_;
   std::optional<PrefixIndex> index_;  // borrows the pools; nullopt: prefix caching is off
+  std::optional<TierIndex> tier_;     // nullopt: there is none
+  std::vector<Evicted> evicted_;      // not yet in tier_ops_
+  int64_t tier_bytes_ = 0;
+  TierOps tier_ops_;  // of the plan that is being made
 };
 
 // Pages that hold num_tokens tokens.

@@ -19,8 +19,9 @@ void absorb(PageKey& key, uint64_t word) {
 
 }  // namespace
 
-PageKey root_key(std::string_view salt) {
+PageKey root_key(std::string_view salt, uint64_t secret) {
   PageKey key{0x243f6a8885a308d3u, 0x13198a2e03707344u};
+  absorb(key, secret);
   absorb(key, salt.size());
   for (const char c : salt) absorb(key, static_cast<unsigned char>(c));
   return key;

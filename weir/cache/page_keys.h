@@ -1,5 +1,5 @@
 // Names of prefixes: one key per full page of a text, each a hash of everything up to the end of that page. Equal on every machine and
-// in every run, so that keys may travel and be stored.
+// in every run that has the same secret, so that keys may travel and be stored.
 #pragma once
 
 #include <cstddef>
@@ -10,16 +10,13 @@
 
 #include "weir/core/config.h"
 #include "weir/core/ids.h"
+#include "weir/core/tier.h"
 
 namespace weir {
 
-struct PageKey {
-  uint64_t a = 0, b = 0;  // two independent hashes
-  bool operator==(const PageKey&) const = default;
-};
-
-// The key of the empty prefix of texts with this salt: texts with different salts share nothing.
-PageKey root_key(std::string_view salt);
+// The key of the empty prefix of texts with this salt: texts with different salts share nothing. Whoever does not know the secret cannot
+// make two texts that have one key.
+PageKey root_key(std::string_view salt, uint64_t secret);
 
 // The key of `parent`'s prefix and one more page. REQUIRES: page.size() == kPageTokens
 PageKey child_key(const PageKey& parent, std::span<const Token> page);
@@ -27,7 +24,7 @@ PageKey child_key(const PageKey& parent, std::span<const Token> page);
 // The keys of a text that grows at its end.
 class PageKeys {
  public:
-  explicit PageKeys(std::string_view salt = {}) : root_(root_key(salt)) {}
+  explicit PageKeys(std::string_view salt = {}, uint64_t secret = 0) : root_(root_key(salt, secret)) {}
 
   // Adds the keys of the full pages of `text` that it does not have yet. REQUIRES: `text` begins with what was given before.
   void extend(std::span<const Token> text);

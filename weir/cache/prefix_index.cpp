@@ -49,6 +49,17 @@ PrefixMatch PrefixIndex::match(std::span<const Token> text, const PageKeys& keys
   return out;
 }
 
+std::vector<PageId> PrefixIndex::known_pages(std::span<const Token> text, const PageKeys& keys, int32_t limit) const {
+  std::vector<PageId> out;
+  Id node = kNone;
+  for (int32_t number = 0; number < std::min(keys.size(), limit / kPageTokens); ++number) {
+    node = find_child(node, keys[number], page_of(text, number));
+    if (node == kNone) break;
+    out.push_back(nodes_[at(node)].page);
+  }
+  return out;
+}
+
 void PrefixIndex::count_hit(const PrefixMatch& match) {
   if (!match.slot) return;
   Snapshot& snapshot = snapshots_[at(index(*match.slot))];
@@ -111,6 +122,7 @@ void PrefixIndex::add_snapshot(PageId page, bool reaches_back, SlotId slot) {
 
 void PrefixIndex::hand_out(SlotId slot) {
   WEIR_CHECK(slots_.num_owners(slot) == 1, "slot ", index(slot), " has ", slots_.num_owners(slot), " owners");
+  record(index(slot));
   remove_snapshot(index(slot));
 }
 
@@ -226,8 +238,18 @@ void PrefixIndex::remove_snapshot(Id id) {
 
 void PrefixIndex::drop_snapshot(Id id) {
   const SlotId slot = snapshots_[at(id)].slot;
+  record(id);
   remove_snapshot(id);
   slots_.release(slot);
+}
+
+void PrefixIndex::record(Id id) {
+  if (!evicted_) return;
+  const Snapshot& snapshot = snapshots_[at(id)];
+  const bool reaches_back = snapshot.at != kNone && snapshot.before != kNone;
+  const Node& node = nodes_[at(snapshot.at != kNone ? snapshot.at : snapshot.before)];
+  evicted_->push_back(
+      {{TierLabel::Kind::kState, node.key, node.tokens, reaches_back ? std::optional(nodes_[at(snapshot.before)].key) : std::nullopt}, id});
 }
 
 void PrefixIndex::drop_leaf(Id id) {
@@ -237,7 +259,8 @@ void PrefixIndex::drop_leaf(Id id) {
     const Id other = shared.at == id ? shared.before : shared.at;
     if (other == kNone) {
       drop_snapshot(snapshot);
-    } else {  // still readable a page earlier
+    } else {  // still readable a page earlier; as the one it was it may live on elsewhere
+      record(snapshot);
       (shared.at == id ? shared.at : shared.before) = kNone;
       nodes_[at(id)].snapshot = kNone;
       set_score(snapshot);
@@ -245,6 +268,7 @@ void PrefixIndex::drop_leaf(Id id) {
   }
   unset_leaf(id);
   Node& node = nodes_[at(id)];
+  if (evicted_) evicted_->push_back({{TierLabel::Kind::kPage, node.key, node.tokens, std::nullopt}, index(node.page)});
   const Id parent = node.parent;
   if (is_idle(node.page)) --idle_pages_;
   node_of_page_[at(index(node.page))] = kNone;

@@ -31,6 +31,12 @@ struct PrefixMatch {
   int32_t num_known = 0;       // >= num_tokens: end of the known pages, up to the limit
 };
 
+// Something that is about to be forgotten. Its page or slot may be free from now on: what is in there must be read before it is written.
+struct Evicted {
+  TierLabel label;
+  int32_t from = 0;  // index of the page or slot
+};
+
 class PrefixIndex {
  public:
   // Borrows the pools, of which it is one owner among others.
@@ -38,6 +44,8 @@ class PrefixIndex {
 
   // The deepest snapshot at or before `limit` tokens on the way along the known pages of `text`. Changes nothing.
   PrefixMatch match(std::span<const Token> text, const PageKeys& keys, int32_t limit) const;
+  // All known pages of `text` from its beginning, up to `limit` tokens, whether or not there is a state behind them.
+  std::vector<PageId> known_pages(std::span<const Token> text, const PageKeys& keys, int32_t limit) const;
   // The match has been put to use: its snapshot is worth more from now on.
   void count_hit(const PrefixMatch& match);
 
@@ -62,6 +70,9 @@ class PrefixIndex {
   bool evict_page();
   bool evict_snapshot();
   void clear();  // forgets everything; what sequences hold stays theirs
+
+  // What is forgotten from now on is written down there, in order; nullptr: nowhere.
+  void record_evictions(std::vector<Evicted>* evicted) { evicted_ = evicted; }
 
   int32_t num_pages() const { return num_nodes_; }
   int32_t num_snapshots() const { return num_snapshots_; }
@@ -109,6 +120,7 @@ class PrefixIndex {
   void drop_snapshot(Id snapshot);    // and gives the slot back
   void drop_leaf(Id node);
   double half_life() const;
+  void record(Id snapshot);
 
   SlotPool<PageId>& pages_;
   SlotPool<SlotId>& slots_;
@@ -121,6 +133,7 @@ class PrefixIndex {
   std::set<std::pair<double, Id>> worth_;  // snapshots, the least worth first
   int32_t num_nodes_ = 0, num_snapshots_ = 0, idle_pages_ = 0, idle_snapshots_ = 0;
   int64_t clock_ = 0;  // uses
+  std::vector<Evicted>* evicted_ = nullptr;
 };
 
 }  // namespace weir

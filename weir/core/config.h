@@ -21,6 +21,9 @@ struct CacheConfig {
   int32_t num_pages = 0;
   int32_t num_slots = 0;  // of running sequences and of snapshots
   bool prefix_caching = true;
+  uint64_t key_secret = 0;           // of the hashes that name prefixes
+  bool has_tier = false;             // the ranks have a second tier (core/tier.h) …
+  bool keep_tier = false;            // … that outlives the engine: what is known at the end goes there
   int32_t snapshot_interval = 2048;  // tokens between snapshots inside a long prompt, rounded down to whole pages; 0: none there
 };
 

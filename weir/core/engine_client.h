@@ -40,6 +40,8 @@ struct EngineStatus {
   int64_t generation_tokens = 0;  // sampled since start
   int64_t preemptions = 0;
   int64_t prefix_queries = 0, prefix_hits = 0;  // tokens of prompts looked up in the prefix cache, and found there
+  int64_t tier_queries = 0, tier_hits = 0;      // tokens that were not there looked up in the second tier, and found there
+  int64_t tier_bytes = 0;                       // it holds
   double run_seconds = 0;                       // inside Executor::run
   double host_seconds = 0;                      // planning, committing and emitting, while the ranks have nothing to do
   int32_t max_drafts = 0;                       // 0: no speculation

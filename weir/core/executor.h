@@ -13,6 +13,9 @@ class Executor {
   // A failure of one row is in its RowResult; a failure of the whole step throws Error and fails all rows of the plan.
   // kUnavailable means that ranks are lost for good: the engine fails everything and takes no more requests.
   virtual StepResult run(const StepPlan& plan) = 0;
+
+  // What the ranks' second tier has from an earlier run. Called once, before the first plan.
+  virtual std::vector<TierEntry> tier_entries() { return {}; }
 };
 
 }  // namespace weir

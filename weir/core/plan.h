@@ -10,6 +10,7 @@
 
 #include "weir/core/ids.h"
 #include "weir/core/request.h"
+#include "weir/core/tier.h"
 
 namespace weir {
 
@@ -49,6 +50,7 @@ struct SeqStep {
 struct StepPlan {
   StepId id{};
   std::vector<SeqStep> rows;
+  TierOps tier;
 };
 
 struct RowResult {
@@ -63,6 +65,7 @@ struct RowResult {
 struct StepResult {
   StepId id{};
   std::vector<RowResult> rows;  // same order as the plan's rows
+  TierEvents tier;
 };
 
 }  // namespace weir

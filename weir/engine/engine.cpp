@@ -43,6 +43,7 @@ struct Engine::Impl {
         scheduler(config, cache),
         activity(Clock::now()) {
     WEIR_CHECK(executor);
+    cache.add_tier_entries(executor->tier_entries());
     now.max_num_seqs = config.scheduler.max_num_seqs;
     now.max_drafts = config.speculation.num_drafts;
     now.pages_total = cache.pages_total();
@@ -57,6 +58,7 @@ struct Engine::Impl {
   std::vector<RequestOutput> run_plan(const StepPlan& plan);
   void publish(std::vector<RequestOutput> outputs);
   void close();
+  void keep_prefixes();
 
   const EngineConfig config;
   Inbox<Message> inbox;
@@ -132,6 +134,15 @@ void Engine::Impl::run() {
   const FinishReason reason = now.failure.empty() ? FinishReason::kAbort : FinishReason::kError;
   publish(scheduler.finish_all({reason, std::nullopt, now.failure}));
   scheduler.check_invariants();
+  if (config.cache.keep_tier && now.failure.empty()) keep_prefixes();
+}
+
+// For the next start.
+void Engine::Impl::keep_prefixes() {
+  cache.move_to_tier();
+  StepPlan plan = scheduler.plan();
+  plan.tier.wait = true;
+  run_plan(plan);
 }
 
 void Engine::Impl::wait_for_work() {
@@ -154,7 +165,7 @@ void Engine::Impl::step() {
 
   apply_inbox();
   const StepPlan plan = scheduler.plan();
-  if (plan.rows.empty()) return;
+  if (plan.rows.empty() && plan.tier.empty()) return;
   publish({});  // the step may take seconds: show who runs now
   publish(run_plan(plan));
 
@@ -211,6 +222,9 @@ void Engine::Impl::publish(std::vector<RequestOutput> outputs) {
   now.preemptions = scheduler.counters().preemptions;
   now.prefix_queries = scheduler.counters().prefix_queries;
   now.prefix_hits = scheduler.counters().prefix_hits;
+  now.tier_queries = scheduler.counters().tier_queries;
+  now.tier_hits = scheduler.counters().tier_hits;
+  now.tier_bytes = cache.tier_bytes();
   now.speculation = scheduler.counters().speculation;
   now.num_waiting = scheduler.num_waiting();
   {

@@ -12,6 +12,8 @@
 namespace weir {
 namespace {
 
+constexpr int32_t kMostFetching = 4;  // sequences for which bytes of the second tier are brought near at once
+
 // splitmix64: neighbouring counters give unrelated seeds.
 uint64_t mix(uint64_t x) {
   x += 0x9e3779b97f4a7c15u;
@@ -80,7 +82,7 @@ void Scheduler::add(Request request) {
   seq->tokens = std::exchange(request.prompt, {});
   seq->num_prompt = static_cast<int32_t>(seq->tokens.size());
   seq->seed = request.sampling->seed.value_or(mix(config_.seed ^ mix(index(seq->id))));
-  seq->keys = PageKeys(request.cache_salt);
+  seq->keys = PageKeys(request.cache_salt, config_.cache.key_secret);
   seq->request = std::move(request);
   const bool is_new = by_request_.emplace(seq->request.id, seq->id).second;
   WEIR_CHECK(is_new, "request id ", index(seq->request.id), " is in use");
@@ -119,14 +121,18 @@ StepPlan Scheduler::plan() {
   }
 
   // Whoever was preempted in this step would only be let in to be preempted again.
-  while (counters_.preemptions == preemptions_before && !waiting_.empty()) {
-    Sequence& seq = **waiting_.begin();
-    const int32_t num_tokens = admit(seq, budget, std::exchange(is_first, false));
+  for (auto next = waiting_.begin(); counters_.preemptions == preemptions_before && next != waiting_.end();) {
+    Sequence& seq = **next++;
+    const int32_t num_tokens = admit(seq, budget, is_first);
+    if (num_tokens == 0 && seq.is_fetching && num_fetching_ < kMostFetching) continue;  // the others need not wait for its bytes
     if (num_tokens == 0) break;
+    is_first = false;
     give(seq, num_tokens, 0);
   }
   for (SeqStep& row : plan.rows) add_snapshots(row);  // last: they get the slots that no sequence needs
-  WEIR_CHECK(!plan.rows.empty() || idle(), running_.size(), " running, ", waiting_.size(), " waiting");
+  plan.tier = cache_.take_tier_ops(num_fetching_ > 0);
+  plan.tier.wait = plan.rows.empty() && num_fetching_ > 0;
+  WEIR_CHECK(!plan.rows.empty() || num_fetching_ > 0 || idle(), running_.size(), " running, ", waiting_.size(), " waiting");
   return plan;
 }
 
@@ -162,7 +168,8 @@ int32_t Scheduler::grow_for_drafts(Sequence& seq, int32_t num_drafts) {
 int32_t Scheduler::admit(Sequence& seq, int32_t budget, bool may_split_block) {
   if (budget == 0 || num_running() >= most_running(config_)) return 0;
   if (cache_.prefix_caching()) seq.keys.extend(seq.tokens);
-  const PrefixMatch match = cache_.match(seq.tokens, seq.keys, reusable_tokens(seq));
+  PrefixMatch match = cache_.match(seq.tokens, seq.keys, reusable_tokens(seq));
+  if (!cache_.has_room(match, pages_to_admit(seq, num_running())) || !fetch(seq, match)) return 0;
   seq.num_computed = match.num_tokens;
   const int32_t num_tokens = chunk_tokens(seq, budget, may_split_block, config_.scheduler);
   // All pages of the prompt now, not chunk by chunk: a prompt that has begun is not preempted for want of its own pages.
@@ -171,10 +178,31 @@ int32_t Scheduler::admit(Sequence& seq, int32_t budget, bool may_split_block) {
     return 0;
   }
   count_lookup(seq, match);
+  set_fetching(seq, false);
   waiting_.erase(&seq);
   running_.insert(&seq);
   seq.status = SeqStatus::kRunning;
   return num_tokens;
+}
+
+// False while bytes of the second tier are on their way that let it begin further behind.
+bool Scheduler::fetch(Sequence& seq, PrefixMatch& match) {
+  if (!cache_.has_tier() || (!seq.is_fetching && num_fetching_ >= kMostFetching)) return true;
+  const int32_t limit = reusable_tokens(seq), found = match.num_tokens;
+  const CacheManager::Restore restore = cache_.restore(seq.tokens, seq.keys, limit, match);
+  set_fetching(seq, restore == CacheManager::Restore::kFetching);
+  if (restore == CacheManager::Restore::kFetching) return false;
+  if (!seq.was_admitted) counters_.tier_queries += seq.num_prompt - found;
+  if (restore == CacheManager::Restore::kRestored) {
+    match = cache_.match(seq.tokens, seq.keys, limit);
+    if (!seq.was_admitted) counters_.tier_hits += match.num_tokens - found;
+  }
+  return true;
+}
+
+void Scheduler::set_fetching(Sequence& seq, bool is_fetching) {
+  num_fetching_ += static_cast<int32_t>(is_fetching) - static_cast<int32_t>(seq.is_fetching);
+  seq.is_fetching = is_fetching;
 }
 
 void Scheduler::count_lookup(Sequence& seq, const PrefixMatch& match) {
@@ -248,6 +276,7 @@ SeqStep Scheduler::make_row(const Sequence& seq, int32_t num_tokens, int32_t num
 std::vector<RequestOutput> Scheduler::commit(const StepPlan& plan, StepResult result, double seconds) {
   const auto decodes = [](const SeqStep& row) { return static_cast<int32_t>(row.tokens.size()) - row.num_drafts == 1; };
   if (seconds > 0 && std::all_of(plan.rows.begin(), plan.rows.end(), decodes)) draft_policy_.saw_step(seconds);
+  cache_.apply(result.tier);
   std::vector<RequestOutput> outputs;
   for (size_t i = 0; i < plan.rows.size(); ++i) {
     if (auto output = commit_row(plan.rows[i], std::move(result.rows[i]))) outputs.push_back(std::move(*output));
@@ -311,6 +340,8 @@ std::vector<RequestOutput> Scheduler::fail_rows(const StepPlan& plan, const std:
     Sequence& seq = sequence(row.seq);
     outputs.push_back(finish(seq, output_of(seq), {FinishReason::kError, std::nullopt, error}));
   }
+  // Pages may be known that were never loaded, and fetches that nobody will answer.
+  if (!plan.tier.loads.empty() || !plan.tier.fetches.empty() || plan.tier.wait) cache_.reset_prefixes();
   return outputs;
 }
 
@@ -335,6 +366,7 @@ RequestOutput Scheduler::finish(Sequence& seq, RequestOutput last, Finish reason
     log_debug("speculation: request ", index(seq.request.id), " (", seq.request.trace, "): ", s.accepted_tokens, " of ", s.draft_tokens,
               " guesses right, ", s.mean_length(), " tokens per verification");
   }
+  set_fetching(seq, false);
   (seq.status == SeqStatus::kRunning ? running_ : waiting_).erase(&seq);
   by_request_.erase(seq.request.id);
   sequences_.erase(SeqId{seq.id});  // a copy: the key must outlive the sequence it is read from

@@ -48,6 +48,7 @@ class Scheduler {
     int64_t generation_tokens = 0;  // sampled
     int64_t preemptions = 0;
     int64_t prefix_queries = 0, prefix_hits = 0;  // tokens of prompts, each request counted once
+    int64_t tier_queries = 0, tier_hits = 0;      // tokens that the pages here did not have, and those that the second tier had
     DraftCounters speculation;
   };
 
@@ -84,6 +85,8 @@ class Scheduler {
   void add(Request request);
   std::vector<Sequence*> running_with_pages();
   int32_t admit(Sequence& seq, int32_t budget, bool may_split_block);
+  bool fetch(Sequence& seq, PrefixMatch& match);
+  void set_fetching(Sequence& seq, bool is_fetching);
   void count_lookup(Sequence& seq, const PrefixMatch& match);
   void add_snapshots(SeqStep& row);
   void preempt(Sequence& seq);
@@ -100,6 +103,7 @@ class Scheduler {
   std::unordered_map<RequestId, SeqId> by_request_;
   Queue running_, waiting_;  // every sequence is in exactly one, as its status says
   DraftPolicy draft_policy_;
+  int32_t num_fetching_ = 0;  // waiting sequences that are
   uint64_t num_added_ = 0, num_plans_ = 0;
   Counters counters_;
 };

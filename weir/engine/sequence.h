@@ -26,8 +26,9 @@ struct Sequence {
   SeqCache cache;  // empty while waiting
   PageKeys keys;   // of `tokens`, as far as they have been needed
   bool was_admitted = false;
-  int32_t num_cached = 0;  // tokens of the prompt that were cached when it was first admitted
-  int32_t num_known = 0;   // pages up to here were known when it was last admitted, though perhaps no state
+  bool is_fetching = false;  // waits for bytes from the second tier, or has them near and waits for room
+  int32_t num_cached = 0;    // tokens of the prompt that were cached when it was first admitted
+  int32_t num_known = 0;     // pages up to here were known when it was last admitted, though perhaps no state
 
   std::vector<Token> drafts;  // guesses for what follows `tokens`, not verified
   DraftCounters speculation;  // of this request

@@ -1,6 +1,7 @@
 #include "weir/runtime/model_runner.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "weir/base/error.h"
 #include "weir/runtime/accept.h"
@@ -27,6 +28,22 @@ int32_t last_kept(const SeqStep& row, const RowResult& result) {
   return static_cast<int32_t>(row.tokens.size()) - 1 - row.num_drafts + static_cast<int32_t>(result.tokens.size()) - 1;
 }
 
+// Calls use(bytes, count) for every piece of a page or slot, in a fixed order.
+template <class Use>
+void each_piece(const CacheTensors& cache, TierLabel::Kind kind, int32_t id, const Use& use) {
+  const auto one = [&](const Tensor& pool) {
+    if (id < 0 || id >= pool.dim(0)) fail(ErrorCode::kInternal, "plan for the second tier: ", id, " of ", pool.dim(0));
+    const Tensor piece = pool.rows(id, id + 1);
+    use(static_cast<std::byte*>(const_cast<void*>(piece.raw())), static_cast<size_t>(piece.nbytes()));
+  };
+  if (kind == TierLabel::Kind::kPage) {
+    for (const Tensor& pool : cache.kv) one(pool);
+    return;
+  }
+  for (const Tensor& pool : cache.delta) one(pool);
+  for (const Tensor& pool : cache.conv) one(pool);
+}
+
 }  // namespace
 
 ModelRunner::ModelRunner(std::unique_ptr<Qwen3_5> model, std::unique_ptr<ThreadPool> pool, RunnerConfig config)
@@ -39,6 +56,11 @@ ModelRunner::ModelRunner(std::unique_ptr<Qwen3_5> model, std::unique_ptr<ThreadP
 StepResult ModelRunner::run(const StepPlan& plan) {
   StepResult result{.id = plan.id};
   for (const SeqStep& row : plan.rows) result.rows.push_back({.seq = row.seq});
+  if (config_.tier) {
+    run_tier(plan.tier);
+    result.tier = config_.tier->events(plan.tier.wait);
+  }
+  if (plan.rows.empty()) return result;
   const ModelInput input =
       build_input(plan, config_.cache.num_pages, config_.cache.num_slots, static_cast<int32_t>(model_->config().vocab_size));
   arena_.reset();
@@ -49,6 +71,29 @@ StepResult ModelRunner::run(const StepPlan& plan) {
   sample_rows(plan, input, step, hidden, result);
   draft_rows(plan, step, hidden, result);
   return result;
+}
+
+void ModelRunner::run_tier(const TierOps& ops) {
+  TierStore& tier = *config_.tier;
+  if (ops.forget_all) tier.forget_all();
+  for (const TierSave& save : ops.saves) {
+    std::vector<std::byte> bytes;
+    each_piece(cache_, save.entry.label.kind, save.from,
+               [&](const std::byte* piece, size_t count) { bytes.insert(bytes.end(), piece, piece + count); });
+    tier.save(save.entry, std::move(bytes), /*must=*/ops.wait);
+  }
+  for (const TierId id : ops.fetches) tier.fetch(id);
+  for (const TierLoad& load : ops.loads) {
+    const auto bytes = tier.take(load.entry.id);
+    if (!bytes) fail(ErrorCode::kInternal, "entry ", index(load.entry.id), " of the second tier was not fetched");
+    size_t at = 0;
+    each_piece(cache_, load.entry.label.kind, load.to, [&](std::byte* piece, size_t count) {
+      WEIR_CHECK(at + count <= bytes->size(), bytes->size(), " bytes");
+      std::memcpy(piece, bytes->data() + at, count);
+      at += count;
+    });
+  }
+  if (ops.drop_fetched) tier.drop_fetched();
 }
 
 std::span<float> ModelRunner::known(const Tensor& logits, int64_t row) const {

@@ -8,6 +8,7 @@
 #include "weir/core/executor.h"
 #include "weir/models/qwen3_5.h"
 #include "weir/runtime/model_input.h"
+#include "weir/runtime/tier_store.h"
 
 namespace weir {
 
@@ -17,6 +18,7 @@ struct RunnerConfig {
   int64_t arena_bytes = 0;
   int32_t num_tokens = 0;  // ids >= this are padding rows of the vocabulary
   std::vector<Token> eos_token_ids;
+  std::unique_ptr<TierStore> tier;  // nullptr: there is none
 };
 
 class ModelRunner {
@@ -24,12 +26,14 @@ class ModelRunner {
   ModelRunner(std::unique_ptr<Qwen3_5> model, std::unique_ptr<ThreadPool> pool, RunnerConfig config);
 
   StepResult run(const StepPlan& plan);
+  std::vector<TierEntry> tier_entries() const { return config_.tier ? config_.tier->found() : std::vector<TierEntry>{}; }
 
   // Reading results of a test: the caches as the last step left them.
   const CacheTensors& cache() const { return cache_; }
   const Qwen3_5& model() const { return *model_; }
 
  private:
+  void run_tier(const TierOps& ops);
   void report_prompts(const StepPlan& plan, const ModelInput& input, Step& step, const Tensor& hidden, StepResult& result);
   void sample_rows(const StepPlan& plan, const ModelInput& input, Step& step, const Tensor& hidden, StepResult& result);
   void draft_rows(const StepPlan& plan, Step& step, const Tensor& hidden, StepResult& result);
@@ -57,6 +61,7 @@ class LocalExecutor final : public Executor {
  public:
   explicit LocalExecutor(std::unique_ptr<ModelRunner> runner) : runner_(std::move(runner)) {}
   StepResult run(const StepPlan& plan) override { return runner_->run(plan); }
+  std::vector<TierEntry> tier_entries() override { return runner_->tier_entries(); }
 
  private:
   std::unique_ptr<ModelRunner> runner_;

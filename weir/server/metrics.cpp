@@ -93,6 +93,10 @@ std::string Metrics::render(const std::string& model_name, const std::optional<E
     one("vllm:prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.", "counter", engine->prefix_queries);
     one("vllm:prefix_cache_hits_total", "Prompt tokens found in the prefix cache.", "counter", engine->prefix_hits);
     one("vllm:prompt_tokens_cached_total", "Prompt tokens that the prefix cache saved computing.", "counter", engine->prefix_hits);
+    one("vllm:external_prefix_cache_queries_total", "Prompt tokens looked up in the second tier of the prefix cache.", "counter",
+        engine->tier_queries);
+    one("vllm:external_prefix_cache_hits_total", "Prompt tokens found there.", "counter", engine->tier_hits);
+    one("weir:kv_offload_bytes", "What the second tier holds, compressed.", "gauge", engine->tier_bytes);
     one("weir:state_slots_used", "Delta-net state slots in use.", "gauge", engine->slots_used);
     one("weir:state_slots_cached", "Delta-net states kept for the prefix cache; running requests may take them.", "gauge",
         engine->slots_cached);
