@@ -8,9 +8,9 @@ namespace weir {
 
 Courier::Courier() : thread_([this] { run(); }) {}
 
-Courier::~Courier() {
+void Courier::close() {
   errands_.close();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 void Courier::add(RequestId id, EngineClient::OnOutput listener) { errands_.push(std::pair(id, std::move(listener))); }

@@ -17,7 +17,10 @@ namespace weir {
 class Courier {
  public:
   Courier();
-  ~Courier();  // delivers what waits, then joins. Not from a listener.
+  ~Courier() { close(); }
+
+  // Delivers what waits, then ends the thread. Listeners may use what they know until then. Not from a listener.
+  void close();
 
   // One thread calls these. An id may be used again once its last output has been handed in.
   void add(RequestId id, EngineClient::OnOutput listener);

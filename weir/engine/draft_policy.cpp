@@ -25,7 +25,9 @@ int32_t bucket(int32_t num_decoding) {
 DraftPolicy::DraftPolicy(const SpeculationConfig& config) : config_(config) { accepted_.fill(kPrior); }
 
 int32_t DraftPolicy::choose(int32_t num_decoding) {
-  if (!config_.adaptive || config_.num_drafts == 0 || num_decoding == 0) return config_.num_drafts;
+  current_ = nullptr;
+  if (!config_.adaptive || config_.num_drafts == 0) return config_.num_drafts;
+  if (num_decoding == 0) return chosen_;  // prompts alone: as the step before
   Load& load = load_of(num_decoding);
   current_ = &load;
   chosen_before_ = chosen_;

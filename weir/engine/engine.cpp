@@ -87,6 +87,7 @@ Engine::Engine(EngineConfig config, std::unique_ptr<Executor> executor)
 Engine::~Engine() {
   impl_->close();
   impl_->thread.join();
+  impl_->courier.close();  // its listeners may still call this engine
 }
 
 void Engine::submit(Request request, OnOutput on_output) {
