@@ -87,6 +87,16 @@ def test_an_answer_streams_in(page):
     by_id(page, "stop").click()
 
 
+def test_a_second_turn_shows_what_was_cached(page):
+    wait_ready(page)
+    set_thinking(page, False)
+    for _ in range(2):
+        ask(page, "Count from 1 to 20.")
+        wait_answer(page)
+    figures = page.find_elements(By.CSS_SELECTOR, ".figures")[-1].text
+    assert "prompt tokens cached" in figures, figures
+
+
 def test_an_answer_shows_its_figures_and_is_announced(page):
     wait_ready(page)
     set_thinking(page, False)

@@ -103,7 +103,11 @@ async function streamAnswer(answer, signal) {
       answer.content += text;
       if (answer.content.trim()) answer.contentAt ||= answer.lastAt;
     }
-    if (event.usage) answer.tokens = event.usage.completion_tokens;
+    if (event.usage) {
+      answer.tokens = event.usage.completion_tokens;
+      answer.asked = event.usage.prompt_tokens;
+      answer.cached = (event.usage.prompt_tokens_details || {}).cached_tokens || 0;
+    }
     if (choice && choice.finish_reason) answer.finish = choice.finish_reason;
     answer.draw();
   });
@@ -161,6 +165,7 @@ function figures(answer) {
   const seconds = (answer.lastAt - answer.firstAt) / 1000;
   if (tokens > 1 && seconds > 0) parts.push(`${((tokens - 1) / seconds).toFixed(1)} token/s`);
   if (answer.firstAt) parts.push(`first token after ${Math.round(answer.firstAt - answer.sent)} ms`);
+  if (answer.cached) parts.push(`${answer.cached} of ${answer.asked} prompt tokens cached`);
   if (answer.finish === 'length') parts.push('stopped at the token limit');
   if (answer.finish === 'stopped') parts.push('stopped by you');
   return parts.join(' · ');
