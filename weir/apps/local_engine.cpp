@@ -95,7 +95,7 @@ std::shared_ptr<const ChatTemplate> read_chat_template(const EngineOptions& opti
   if (options.chat_template) {
     const std::string& given = *options.chat_template;
     // As vLLM: a path, or the template itself (which no path looks like).
-    if (given.find("{") == std::string::npos) return std::make_shared<const ChatTemplate>(read_file(given, int64_t{4} << 20), given);
+    if (given.find('{') == std::string::npos) return std::make_shared<const ChatTemplate>(read_file(given, int64_t{4} << 20), given);
     return std::make_shared<const ChatTemplate>(given, "--chat-template");
   }
   try {

@@ -32,7 +32,9 @@ int32_t DraftPolicy::choose(int32_t num_decoding) {
   current_ = &load;
   chosen_before_ = chosen_;
   ++load.steps;
-  if (load.probe_steps > 0 && --load.probe_steps == 0) {  // the probe is over
+  const bool was_probing = load.probe_steps > 0;
+  if (was_probing) --load.probe_steps;
+  if (was_probing && load.probe_steps == 0) {  // the probe is over
     load.best = best(load);
     load.interval = load.best == load.best_before_probe ? std::min(2 * load.interval, kLongestInterval) : kFirstInterval;
     load.next_probe = load.steps + load.interval;

@@ -249,7 +249,10 @@ class Experts {
   }
 
   // The expert that is multiplied after c.
-  const Chosen& following(const Chosen& c) const { return &c == &chosen_.back() ? c : *(&c + 1); }
+  const Chosen& following(const Chosen& c) const {
+    const auto next = static_cast<size_t>(&c - chosen_.data()) + 1;
+    return chosen_[std::min(next, chosen_.size() - 1)];
+  }
 
   static TilePair gate_and_up(const Chosen& c, int64_t t) { return {tile(*c.gate_up, t), tile(*c.gate_up, c.width / kTileColumns + t)}; }
 

@@ -171,7 +171,7 @@ void ModelRunner::draft_rows(const StepPlan& plan, Step& step, const Tensor& hid
     successors.push_back(row.next.value_or(row.tokens.back()));
     if (out.tokens.empty()) continue;
     const int32_t kept = last_kept(row, out);
-    successors[static_cast<size_t>(first + kept)] = out.tokens.back();
+    successors[static_cast<size_t>(first) + static_cast<size_t>(kept)] = out.tokens.back();
     if (row.want_drafts == 0) continue;
     guesses.push_back({r, row.start + kept, out.tokens.back()});
     at.push_back(first + kept);
