@@ -162,7 +162,8 @@ function newAnswer() {
 function figures(answer) {
   const tokens = answer.tokens || answer.pieces;
   const parts = [`${tokens} token${tokens === 1 ? '' : 's'}`];
-  const seconds = (answer.lastAt - answer.firstAt) / 1000;
+  // A short answer may come in one piece: then the time since the question is all that is known.
+  const seconds = (answer.lastAt - (answer.lastAt > answer.firstAt ? answer.firstAt : answer.sent)) / 1000;
   if (tokens > 1 && seconds > 0) parts.push(`${((tokens - 1) / seconds).toFixed(1)} token/s`);
   if (answer.firstAt) parts.push(`first token after ${Math.round(answer.firstAt - answer.sent)} ms`);
   if (answer.cached) parts.push(`${answer.cached} of ${answer.asked} prompt tokens cached`);
