@@ -104,7 +104,4 @@ class CacheManager {
   TierOps tier_ops_;  // of the plan that is being made
 };
 
-// Pages that hold num_tokens tokens.
-constexpr int32_t pages_for(int64_t num_tokens) { return static_cast<int32_t>((num_tokens + kPageTokens - 1) / kPageTokens); }
-
 }  // namespace weir

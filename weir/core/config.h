@@ -8,6 +8,8 @@
 namespace weir {
 
 constexpr int32_t kPageTokens = 16;  // tokens per attention page
+// Pages that hold num_tokens tokens.
+constexpr int32_t pages_for(int64_t num_tokens) { return static_cast<int32_t>((num_tokens + kPageTokens - 1) / kPageTokens); }
 constexpr int32_t kChunkAlign = 64;  // unfinished prompt chunks end at multiples of this where possible: whole blocks are faster
 
 constexpr int32_t kMaxDrafts = 8;  // guesses per sequence and step

@@ -63,8 +63,6 @@ std::string human(int64_t bytes) {
   return out.str();
 }
 
-int32_t pages_for(int64_t tokens) { return static_cast<int32_t>((tokens + kPageTokens - 1) / kPageTokens); }
-
 }  // namespace
 
 int64_t available_memory() { return std::max<int64_t>(0, std::min(cgroup_room(), machine_room())); }
