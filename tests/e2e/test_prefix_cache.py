@@ -153,6 +153,7 @@ def test_a_kept_tier_survives_a_restart(tmp_path):
 @pytest.mark.parametrize("flags, word", [
     (["--kv-offload-dir", "/tmp"], "--kv-offload-size"),
     (["--kv-offload-size", "1G", "--kv-offload-keep"], "--kv-offload-dir"),
+    (["--kv-offload-size", "9000G"], "--kv-offload-dir to keep the second tier in files"),
     (["--kv-offload-size", "1000"], "--kv-offload-size must be at least"),
     (["--kv-offload-size", "1G", "--kv-offload-dir", "/proc/none"], "--kv-offload-dir /proc/none"),
 ])

@@ -201,19 +201,22 @@ LocalEngine start_local_engine(const EngineOptions& options) {
     fail(ErrorCode::kInvalidArgument, "--max-model-len ", options.max_model_len, " exceeds the model's max_position_embeddings ",
          config.max_position);
   const int32_t batched = options.max_num_batched_tokens > 0 ? options.max_num_batched_tokens : kDefaultBatchedTokens;
-  const MemoryPlan plan =
-      plan_memory(config, {.compute = compute,
-                           .kv_type = compute,
-                           .int8_saving = int8_saving(checkpoint, compute, options.speculation.num_drafts > 0),
-                           .max_num_seqs = options.max_num_seqs,
-                           .max_num_batched_tokens = batched,
-                           .max_model_len = options.max_model_len,
-                           .num_snapshots = options.enable_prefix_caching ? options.num_state_snapshots : 0,
-                           .with_mtp = options.speculation.num_drafts > 0,
-                           .threads = threads,
-                           .budget = static_cast<int64_t>(static_cast<double>(available_memory()) * options.memory_utilization) -
-                                     (options.kv_offload_dir.empty() ? options.kv_offload_size : 0),
-                           .cache_bytes = options.kv_cache_memory_bytes});
+  const auto budget = static_cast<int64_t>(static_cast<double>(available_memory()) * options.memory_utilization);
+  const int64_t tier_bytes = options.kv_offload_dir.empty() ? options.kv_offload_size : 0;  // in memory
+  if (tier_bytes >= budget)
+    fail(ErrorCode::kResourceExhausted, "--kv-offload-size ", tier_bytes, " leaves nothing of the ", budget,
+         " bytes that --gpu-memory-utilization allows; lower it, or give --kv-offload-dir to keep the second tier in files");
+  const MemoryPlan plan = plan_memory(config, {.compute = compute,
+                                               .kv_type = compute,
+                                               .int8_saving = int8_saving(checkpoint, compute, options.speculation.num_drafts > 0),
+                                               .max_num_seqs = options.max_num_seqs,
+                                               .max_num_batched_tokens = batched,
+                                               .max_model_len = options.max_model_len,
+                                               .num_snapshots = options.enable_prefix_caching ? options.num_state_snapshots : 0,
+                                               .with_mtp = options.speculation.num_drafts > 0,
+                                               .threads = threads,
+                                               .budget = budget - tier_bytes,
+                                               .cache_bytes = options.kv_cache_memory_bytes});
   if (!options.quiet) {
     log_info(plan.str());
     if (!plan.notice.empty()) log_warning(plan.notice);
