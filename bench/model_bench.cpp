@@ -1,7 +1,8 @@
 // One model in this process, without HTTP: load time, prefill and decode, each beside the ceiling of the machine measured in the same
 // round.
-//   bench_model MODEL_DIR [--threads N] [--rounds N] [--beside MODEL_DIR]
+//   bench_model MODEL_DIR [--threads N] [--rounds N] [--beside MODEL_DIR | --drafts K]
 // --beside: instead of ceilings, how much faster the other model is, step by step in turns (an int8 checkpoint beside its BF16 source).
+// --drafts: instead of ceilings, what 1 … K guesses by the MTP head are worth: a plain step and one that guesses take turns.
 // The rates are medians over rounds; ceiling and model take turns, because the machine's own speed moves from minute to minute.
 #include <algorithm>
 #include <atomic>
@@ -57,20 +58,20 @@ class Machine {
   std::atomic<uint64_t> sink_{0};
 };
 
-constexpr int32_t kMaxSeqs = 32, kPagesPerSeq = 64;
+constexpr int32_t kMostAtOnce = 32, kMaxSeqs = 2 * kMostAtOnce, kPagesPerSeq = 64;
 
-std::unique_ptr<ModelRunner> load(const std::string& dir, int threads) {
+std::unique_ptr<ModelRunner> load(const std::string& dir, int threads, bool with_mtp = false) {
   const ModelConfig config = read_model_config(dir);
   const Checkpoint checkpoint = Checkpoint::open(dir);
   ThreadPool pool(threads, /*pin=*/false);
   WeightReader reader(checkpoint);
   reader.ignore("model.visual.");
-  reader.ignore("mtp.");
+  if (!with_mtp) reader.ignore("mtp.");
   Loader loader(reader, DType::kBF16, pool, {});
-  auto model = std::make_unique<Qwen3_5>(config, loader);
+  auto model = std::make_unique<Qwen3_5>(config, loader, with_mtp);
   return std::make_unique<ModelRunner>(std::move(model), std::make_unique<ThreadPool>(threads),
                                        RunnerConfig{.cache = {.num_pages = kMaxSeqs * kPagesPerSeq, .num_slots = kMaxSeqs},
-                                                    .arena_bytes = 2 * activation_bytes(config, 2048, kMaxSeqs, threads),
+                                                    .arena_bytes = 2 * activation_bytes(config, 2048, kMaxSeqs, threads, with_mtp),
                                                     .num_tokens = static_cast<int32_t>(config.vocab_size)});
 }
 
@@ -132,9 +133,80 @@ int compare(ModelRunner& first, ModelRunner& second, int rounds) {
   return 0;
 }
 
+// A sequence that is decoded greedily, with guesses when `most_drafts` is not 0.
+struct Stream {
+  int32_t seq;
+  int32_t most_drafts;
+  std::vector<Token> tokens, drafts = {};
+  int32_t computed = 0;
+
+  SeqStep next() const {
+    SeqStep step = row(seq, computed, static_cast<int32_t>(tokens.size()) - computed);
+    std::copy(tokens.begin() + computed, tokens.end(), step.tokens.begin());
+    // As the engine does: what is verified together ends with the block of the state's log.
+    step.num_drafts = std::min(static_cast<int32_t>(drafts.size()), kSlotBlock - 1 - computed % kSlotBlock);
+    step.tokens.insert(step.tokens.end(), drafts.begin(), drafts.begin() + step.num_drafts);
+    step.want_drafts = most_drafts;
+    const auto end = static_cast<int32_t>(tokens.size()) + 2 * most_drafts;
+    for (auto page = static_cast<int32_t>(step.pages.size()); page * 16 < end; ++page)
+      step.pages.push_back(PageId(seq * kPagesPerSeq + page));
+    return step;
+  }
+  void take(RowResult result) {
+    tokens.insert(tokens.end(), result.tokens.begin(), result.tokens.end());
+    computed = static_cast<int32_t>(tokens.size()) - 1;
+    drafts = std::move(result.drafts);
+  }
+};
+
+std::vector<Stream> streams(int32_t count, int32_t first_seq, int32_t most_drafts) {
+  std::vector<Stream> out;
+  for (int32_t s = 0; s < count; ++s) out.push_back({first_seq + s, most_drafts, row(s, 0, 32).tokens});
+  return out;
+}
+
+double step(ModelRunner& runner, std::vector<Stream>& all) {
+  StepPlan plan{.id = StepId(0)};
+  for (const Stream& stream : all) plan.rows.push_back(stream.next());
+  const double begin = now();
+  StepResult result = runner.run(plan);
+  const double seconds = now() - begin;
+  for (size_t i = 0; i < all.size(); ++i) all[i].take(std::move(result.rows[i]));
+  return seconds;
+}
+
+int compare_drafts(ModelRunner& runner, int most_drafts, int rounds) {
+  std::printf("%8s %7s %13s %15s %21s %9s\n", "at once", "guesses", "plain, ms", "guessing, ms", "tokens a verification", "speed-up");
+  for (const int32_t batch : {1, 8, kMostAtOnce}) {
+    for (int32_t k = 1; k <= most_drafts; ++k) {
+      std::vector<Stream> plain = streams(batch, 0, 0), guessing = streams(batch, kMostAtOnce, k);
+      step(runner, plain);  // prompts, and the first guesses
+      step(runner, guessing);
+      std::vector<double> a, b;
+      const size_t before = guessing.front().tokens.size();
+      for (int i = 0; i < 8 * rounds; ++i) {
+        a.push_back(step(runner, plain));
+        b.push_back(step(runner, guessing));
+      }
+      double tokens = 0;
+      for (size_t s = 0; s < guessing.size(); ++s) {
+        tokens += static_cast<double>(guessing[s].tokens.size() - before);
+        const size_t both = std::min(plain[s].tokens.size(), guessing[s].tokens.size());
+        if (!std::equal(plain[s].tokens.begin(), plain[s].tokens.begin() + static_cast<ptrdiff_t>(both), guessing[s].tokens.begin()))
+          fail(ErrorCode::kInternal, "guesses changed what sequence ", s, " says");
+      }
+      const double length = tokens / (8.0 * rounds * batch);
+      std::printf("%8d %7d %13.2f %15.2f %21.2f %9.2f\n", batch, k, 1e3 * median(a), 1e3 * median(b), length,
+                  length * median(a) / median(b));
+      std::fflush(stdout);
+    }
+  }
+  return 0;
+}
+
 int run(int argc, char** argv) {
   std::string dir, beside;
-  int threads = num_physical_cores(), rounds = 5;
+  int threads = num_physical_cores(), rounds = 5, drafts = 0;
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--threads") == 0 && i + 1 < argc)
       threads = std::atoi(argv[++i]);
@@ -142,20 +214,23 @@ int run(int argc, char** argv) {
       rounds = std::clamp(std::atoi(argv[++i]), 1, 50);
     else if (std::strcmp(argv[i], "--beside") == 0 && i + 1 < argc)
       beside = argv[++i];
+    else if (std::strcmp(argv[i], "--drafts") == 0 && i + 1 < argc)
+      drafts = std::clamp(std::atoi(argv[++i]), 1, kMaxDrafts);
     else
       dir = argv[i];
   }
   if (dir.empty()) {
-    std::fprintf(stderr, "usage: bench_model MODEL_DIR [--threads N] [--rounds N] [--beside MODEL_DIR]\n");
+    std::fprintf(stderr, "usage: bench_model MODEL_DIR [--threads N] [--rounds N] [--beside MODEL_DIR | --drafts K]\n");
     return 2;
   }
   double begin = now();
-  std::unique_ptr<ModelRunner> runner = load(dir, threads);
+  std::unique_ptr<ModelRunner> runner = load(dir, threads, drafts > 0);
   const double loaded = now() - begin;
   begin = now();
   seconds_of(*runner, {row(0, 0, 8)});
   std::printf("%s, %d threads\nload %.2f s, first token %.2f s later\n", dir.c_str(), threads, loaded, now() - begin);
 
+  if (drafts > 0) return compare_drafts(*runner, drafts, rounds);
   if (!beside.empty()) {
     const std::unique_ptr<ModelRunner> other = load(beside, threads);
     seconds_of(*other, {row(0, 0, 8)});

@@ -75,7 +75,7 @@ class GoldenModel {
       Tensor successors = Tensor::zeros({ids.dim(0)}, DType::kI32);
       std::copy(next.begin(), next.end(), successors.data<int32_t>());
       const Tensor y = model_->draft(s, model_->draft_input(s, successors, h));
-      out = {values(y), values(model_->logits(s, y))};
+      out = {values(y), values(model_->draft_logits(s, y))};
     });
     return out;
   }

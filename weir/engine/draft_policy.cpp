@@ -2,22 +2,31 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
+#include <cstddef>
+#include <utility>
 
 namespace weir {
 namespace {
 
-constexpr int64_t kFirstInterval = 16, kLongestInterval = 512;  // steps between two probes
-constexpr int32_t kProbeSteps = 3;                              // the first of them still verifies as the step before it did
-constexpr double kMargin = 1.02;                                // what a choice must promise over guessing nothing
-constexpr double kStepMemory = 0.2, kRowMemory = 1.0 / 256;     // weight of the newest measurement
-constexpr double kPrior = 0.7;                                  // of a guess being right, until some have been seen
+constexpr size_t kProbeSteps = 3, kSteadySteps = 5;              // medians of so many
+constexpr int64_t kFirstInterval = 16, kLongestInterval = 1024;  // steady steps between two probes
+constexpr double kProbeLoss = 0.005;                             // of all time, at most about
+constexpr double kMargin = 1.02;                                 // what a choice must promise over guessing nothing
+constexpr double kProbeMemory = 0.5, kMostSurprise = 1.3;        // weight of the newest probe, and how far it may be from what is known
+constexpr double kRowMemory = 1.0 / 256, kSeldomRowMemory = 1.0 / 32;  // weight of the newest guess; when only probes guess
+constexpr double kPrior = 0.7;                                         // of a guess being right, until some have been seen
 
 // Up to 8 sequences each number is a load of its own; above, four loads per doubling.
 int32_t bucket(int32_t num_decoding) {
   if (num_decoding <= 8) return num_decoding;
   const int octave = std::bit_width(static_cast<uint32_t>(num_decoding)) - 1;
   return octave * 4 + ((num_decoding >> (octave - 2)) & 3);
+}
+
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
 }
 
 }  // namespace
@@ -28,53 +37,67 @@ int32_t DraftPolicy::choose(int32_t num_decoding) {
   current_ = nullptr;
   if (!config_.adaptive || config_.num_drafts == 0) return config_.num_drafts;
   if (num_decoding == 0) return chosen_;  // prompts alone: as the step before
-  Load& load = load_of(num_decoding);
-  current_ = &load;
+  current_ = &load_of(num_decoding);
   chosen_before_ = chosen_;
-  ++load.steps;
-  const bool was_probing = load.probe_steps > 0;
-  if (was_probing) --load.probe_steps;
-  if (was_probing && load.probe_steps == 0) {  // the probe is over
-    load.best = best(load);
-    load.interval = load.best == load.best_before_probe ? std::min(2 * load.interval, kLongestInterval) : kFirstInterval;
-    load.next_probe = load.steps + load.interval;
-  }
-  if (load.probe_steps == 0 && load.steps >= load.next_probe) {
-    load.best_before_probe = load.best;
-    load.probe_steps = kProbeSteps;
-    // Alternately against one guess more and against none, whose time the margin is measured from.
-    const bool up = load.best == 0 || (load.best < config_.num_drafts && load.probe == 0);
-    load.probe = up ? load.best + 1 : 0;
-  }
-  chosen_ = load.probe_steps > 0 ? load.probe : load.best;
+  chosen_ = current_->probe != kNoProbe ? current_->probe : current_->best;
   return chosen_;
 }
 
 void DraftPolicy::saw_row(int32_t num_drafts, int32_t num_accepted) {
+  const double memory = current_ != nullptr && current_->best == 0 ? kSeldomRowMemory : kRowMemory;
   for (int32_t i = 1; i <= std::min(num_drafts, num_accepted + 1); ++i) {
     const auto at = static_cast<size_t>(i);
-    const double weight = std::max(kRowMemory, 1.0 / static_cast<double>(2 + seen_[at]++));
+    const double weight = std::max(memory, 1.0 / static_cast<double>(2 + seen_[at]++));
     accepted_[at] += weight * ((i <= num_accepted ? 1.0 : 0.0) - accepted_[at]);
   }
 }
 
 void DraftPolicy::saw_step(double seconds) {
-  // A step that guesses more or less than the one before verifies the other's guesses: it is neither's time.
-  if (current_ == nullptr || (chosen_ != chosen_before_ && chosen_ != 0)) return;
+  // A step that guesses more than the one before verifies fewer than it guesses: its time is nobody's.
+  if (current_ == nullptr || chosen_ > chosen_before_) return;
   Load& load = *current_;
-  const auto at = static_cast<size_t>(chosen_);
-  if (!load.own[at] && load.seconds[at] > 0) {
-    // Taken over from another load, of which only the proportions hold.
-    const double scale = seconds / load.seconds[at];
-    for (size_t k = 0; k < load.seconds.size(); ++k)
-      if (!load.own[k]) load.seconds[k] *= scale;
+  if (load.probe != kNoProbe) {
+    load.probed.push_back(seconds);
+    if (load.probed.size() == kProbeSteps) load.probe = kNoProbe;
+    return;
   }
-  if (load.seconds[at] == 0 || !load.own[at])
-    load.seconds[at] = seconds;
-  else  // one slow step (a page fault, another program) must not decide
-    load.seconds[at] += kStepMemory * (std::min(seconds, 2 * load.seconds[at]) - load.seconds[at]);
-  load.own[at] = true;
-  if (load.probe_steps == 0) load.best = best(load);
+  if (load.steady.size() == kSteadySteps) load.steady.erase(load.steady.begin());
+  load.steady.push_back(seconds);
+  --load.until_probe;
+  if (load.steady.size() < kSteadySteps) return;
+  if (!load.probed.empty())
+    compare_probe(load);
+  else if (load.until_probe <= 0)
+    begin_probe(load);
+  else
+    set_best(load);  // the guesses may have become better or worse
+}
+
+// Alternately of one guess more and of none, from which the margin is measured.
+void DraftPolicy::begin_probe(Load& load) const {
+  load.probed_up = load.best == 0 || (load.best < config_.num_drafts && !load.probed_up);
+  load.probe = load.probed_up ? load.best + 1 : 0;
+  load.before = median(load.steady);
+  load.steady.clear();
+}
+
+void DraftPolicy::compare_probe(Load& load) const {
+  const double probed = median(std::exchange(load.probed, {})), after = median(load.steady);
+  const auto learn = [&](int32_t num_drafts, double seen) {
+    double& known = load.cost[static_cast<size_t>(num_drafts)];
+    known = known == 0 ? seen : known + kProbeMemory * (std::clamp(seen, known / kMostSurprise, known * kMostSurprise) - known);
+  };
+  const int32_t before = load.best;
+  if (load.probed_up)
+    learn(before + 1, cost(load, before) * probed / std::min(load.before, after));
+  else
+    learn(before, std::max(load.before, after) / probed);
+  set_best(load);
+  load.interval = load.best == before ? std::min(2 * load.interval, kLongestInterval) : kFirstInterval;
+  // The next probe loses what the other choice is worse by.
+  const double loss = 1 - rate(load, load.best == 0 ? 1 : 0) / rate(load, load.best);
+  const auto affordable = static_cast<int64_t>(static_cast<double>(kProbeSteps + 1) * std::max(loss, 0.0) / kProbeLoss);
+  load.until_probe = std::max(load.interval, affordable);
 }
 
 double DraftPolicy::expected_tokens(int32_t num_drafts) const {
@@ -93,47 +116,45 @@ DraftPolicy::Load& DraftPolicy::load_of(int32_t num_decoding) {
   const auto [it, is_new] = loads_.try_emplace(bucket(num_decoding));
   if (!is_new) return it->second;
   Load& load = it->second;
-  load.interval = kFirstInterval;
+  load.interval = load.until_probe = kFirstInterval;
   const auto neighbour = it != loads_.begin() ? std::prev(it) : std::next(it);
   if (neighbour != loads_.end()) {
-    load.seconds = neighbour->second.seconds;
+    load.cost = neighbour->second.cost;
     load.best = neighbour->second.best;
-    load.next_probe = kFirstInterval;
   } else {
-    load.best = 0;
-    load.next_probe = 2;  // one step without guesses, then some with one
+    load.until_probe = kSteadySteps;
   }
   return load;
 }
 
 // Measured, or on the line through the nearest two that are.
-double DraftPolicy::seconds(const Load& load, int32_t num_drafts) const {
-  const auto at = static_cast<size_t>(num_drafts);
-  if (load.seconds[at] > 0) return load.seconds[at];
-  size_t below = at, above = at;
-  while (below > 0 && load.seconds[below] == 0) --below;
-  while (above < static_cast<size_t>(config_.num_drafts) && load.seconds[above] == 0) ++above;
-  if (load.seconds[above] == 0) {  // beyond what was tried
-    above = below;
-    while (below > 0 && (below == above || load.seconds[below] == 0)) --below;
+double DraftPolicy::cost(const Load& load, int32_t num_drafts) const {
+  if (num_drafts == 0) return 1;
+  const auto known = [&](int32_t k) { return k == 0 ? 1.0 : load.cost[static_cast<size_t>(k)]; };
+  if (known(num_drafts) > 0) return known(num_drafts);
+  int32_t below = num_drafts, above = num_drafts;
+  while (known(below) == 0) --below;
+  while (above < config_.num_drafts && known(above) == 0) ++above;
+  if (known(above) == 0) {  // beyond what was tried
+    if (below == 0) return 0;
+    above = below--;
+    while (known(below) == 0) --below;
   }
-  if (load.seconds[below] == 0 || load.seconds[above] == 0 || below == above) return 0;
-  const double share = (static_cast<double>(at) - static_cast<double>(below)) / static_cast<double>(above - below);
-  return load.seconds[below] + share * (load.seconds[above] - load.seconds[below]);
+  return known(below) + (num_drafts - below) * (known(above) - known(below)) / (above - below);
 }
 
-int32_t DraftPolicy::best(const Load& load) const {
-  const double plain = seconds(load, 0);
-  if (plain == 0) return load.best;
+double DraftPolicy::rate(const Load& load, int32_t num_drafts) const {
+  const double steps = cost(load, num_drafts);
+  return steps > 0 ? expected_tokens(num_drafts) / steps : 0;
+}
+
+void DraftPolicy::set_best(Load& load) const {
   int32_t best = 0;
-  double most = kMargin / plain;
-  for (int32_t k = 1; k <= config_.num_drafts; ++k) {
-    const double time = seconds(load, k);
-    if (time == 0) continue;
-    const double rate = expected_tokens(k) / time;
-    if (rate > most) most = rate, best = k;
-  }
-  return best;
+  double most = kMargin;
+  for (int32_t k = 1; k <= config_.num_drafts; ++k)
+    if (const double tokens = rate(load, k); tokens > most) most = tokens, best = k;
+  if (best != load.best) load.steady.clear();
+  load.best = best;
 }
 
 }  // namespace weir

@@ -106,6 +106,8 @@ void Qwen3_5::draft_remember(Step& s, const Tensor& x) const { mtp_->remember(s,
 
 Tensor Qwen3_5::draft(Step& s, const Tensor& x) const { return mtp_->forward(s, x); }
 
+Tensor Qwen3_5::draft_logits(Step& s, const Tensor& hidden) const { return ops::linear(s.ctx, hidden, mtp_->lm_head); }
+
 Tensor Qwen3_5::logits(Step& s, const Tensor& hidden) const { return ops::linear(s.ctx, hidden, lm_head_); }
 
 // ---- weights
@@ -164,18 +166,19 @@ FeedForward load_feed_forward(Loader& load, const std::string& p, const ModelCon
   return out;
 }
 
-MtpHead load_mtp(Loader& load, const ModelConfig& c) {
+MtpHead load_mtp(Loader& load, const ModelConfig& c, const ops::PackedMatrix& lm_head) {
   const std::string p = "mtp.layers.0.";
   return {.embedding_norm = load.vector("mtp.pre_fc_norm_embedding.weight", c.hidden, 1.0f),
           .hidden_norm = load.vector("mtp.pre_fc_norm_hidden.weight", c.hidden, 1.0f),
           .norm = load.vector("mtp.norm.weight", c.hidden, 1.0f),
           .fc = load.matrix({{"mtp.fc.weight", c.hidden}}, 2 * c.hidden),
-          .layer = {
-              .input_norm = load.vector(p + "input_layernorm.weight", c.hidden, 1.0f),
-              .post_norm = load.vector(p + "post_attention_layernorm.weight", c.hidden, 1.0f),
-              .mixer = load_attention(load, p + "self_attn.", c, static_cast<size_t>(c.count(LayerKind::kAttention)), /*separate_kv=*/true),
-              .feed_forward = load_feed_forward(load, p + "mlp.", c),
-              .eps = c.rms_eps}};
+          .layer = {.input_norm = load.vector(p + "input_layernorm.weight", c.hidden, 1.0f),
+                    .post_norm = load.vector(p + "post_attention_layernorm.weight", c.hidden, 1.0f),
+                    .mixer = load_attention(load, p + "self_attn.", c, static_cast<size_t>(c.count(LayerKind::kAttention)),
+                                            /*separate_kv=*/true),
+                    .feed_forward = load_feed_forward(load, p + "mlp.", c),
+                    .eps = c.rms_eps},
+          .lm_head = lm_head.dtype() == DType::kBF16 ? load.rounded("lm_head.weight", lm_head) : lm_head};
 }
 
 }  // namespace
@@ -204,7 +207,7 @@ Qwen3_5::Qwen3_5(const ModelConfig& config, Loader& load, bool with_mtp) : confi
     lm_head_ = load.matrix({{"lm_head.weight", c.vocab_size}}, c.hidden);
   }
 
-  if (with_mtp) mtp_ = load_mtp(load, c);
+  if (with_mtp) mtp_ = load_mtp(load, c, lm_head_);
 
   // Frequencies in float32 as the reference has them: theta^(-2i / rotated elements).
   inv_freq_ = Tensor::zeros(Shape{c.rotary_pairs}, DType::kF32);
@@ -249,7 +252,8 @@ int64_t packed_weight_bytes(const ModelConfig& c, DType compute, bool with_mtp) 
               : network(c.dense_intermediate);
   return c.vocab_size * c.hidden * element_size(compute) + packed(c.vocab_size, c.hidden) + c.count(LayerKind::kAttention) * attention +
          c.count(LayerKind::kDeltaNet) * delta + static_cast<int64_t>(c.layers.size()) * (feed_forward + 8 * c.hidden) +
-         (with_mtp ? packed(c.hidden, 2 * c.hidden) + attention + feed_forward : 0);
+         (with_mtp ? packed(c.hidden, 2 * c.hidden) + attention + feed_forward : 0) +
+         (with_mtp && compute == DType::kBF16 ? ops::PackedMatrix::packed_bytes(c.vocab_size, c.hidden, DType::kI8) : 0);
 }
 
 int64_t activation_bytes(const ModelConfig& c, int64_t tokens, int64_t sampled, int threads, bool with_mtp) {

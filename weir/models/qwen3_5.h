@@ -62,11 +62,12 @@ struct DecoderLayer {
 };
 
 // The multi-token-prediction head (spec section 9): one attention layer that reads, at position i, the embedding of token i + 1 and the
-// trunk's hidden state i, and predicts token i + 2. Embedding table and head are the trunk's; its keys and values have their own pool.
+// trunk's hidden state i, and predicts token i + 2. The embedding table is the trunk's; its keys and values have their own pool.
 struct MtpHead {
   Tensor embedding_norm, hidden_norm, norm;  // [H]
   ops::PackedMatrix fc;                      // [H, 2 H], embedding first
   DecoderLayer layer;
+  ops::PackedMatrix lm_head;  // the trunk's. A BF16 one is kept in I8 as well: guesses need not be exact, and it is half of what they read
 
   Tensor input(Step& s, const Tensor& embeddings, const Tensor& hidden) const;  // -> what the layer reads [T, H]
   void remember(Step& s, const Tensor& x) const;
@@ -89,8 +90,9 @@ class Qwen3_5 {
   Tensor draft_input(Step& s, const Tensor& next_ids, const Tensor& hidden) const;
   // Writes the keys and values of x into the head's pages.
   void draft_remember(Step& s, const Tensor& x) const;
-  // -> [T, H], whose logits() are those of the token after the next one. Writes keys and values, too.
+  // -> [T, H], whose draft_logits() are those of the token after the next one. Writes keys and values, too.
   Tensor draft(Step& s, const Tensor& x) const;
+  Tensor draft_logits(Step& s, const Tensor& hidden) const;  // as logits(), but of a head that may be rounded
   bool has_mtp() const { return mtp_.has_value(); }
 
   // The step's rotary table. positions I32 [3, T]: the (t, h, w) triple of each token.

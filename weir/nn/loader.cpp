@@ -4,6 +4,7 @@
 
 #include "weir/base/error.h"
 #include "weir/weights/names.h"
+#include "weir/weights/quantize_rows.h"
 #include "weir/weights/safetensors.h"
 
 namespace weir {
@@ -146,6 +147,27 @@ std::vector<ops::PackedMatrix> Loader::matrices(const std::vector<Part>& parts, 
 ops::PackedMatrix Loader::matrix(const Tensor& table) {
   ops::PackedMatrix out(table.dim(0), table.dim(1), compute_);
   out.pack_rows(pool_, 0, table);
+  return out;
+}
+
+ops::PackedMatrix Loader::rounded(const std::string& name, const ops::PackedMatrix& matrix) {
+  constexpr int64_t kBlockBytes = int64_t{16} << 20;  // of rows as F32, so that few of them exist at a time
+  const int64_t n = matrix.n(), k = matrix.k(), block = std::max<int64_t>(1, kBlockBytes / (4 * k));
+  ops::PackedMatrix out(n, k, DType::kI8);
+  std::vector<float> scales(static_cast<size_t>(block));
+  const Tensor values = Tensor::zeros(Shape{block, k}, DType::kI8);
+  for (int64_t begin = 0; begin < n; begin += block) {
+    const int64_t rows = std::min(block, n - begin);
+    const Tensor q = values.rows(0, rows);
+    const std::span scale = std::span(scales).first(static_cast<size_t>(rows));
+    try {
+      quantize_rows(pool_, matrix.unpack_rows(pool_, begin, begin + rows), begin,
+                    {static_cast<int8_t*>(const_cast<void*>(q.raw())), static_cast<size_t>(q.numel())}, scale);
+    } catch (const Error& error) {
+      fail(error.code, "tensor ", shown(name), ": ", error.what());
+    }
+    out.pack_rows(pool_, begin, q, {.scale = scale, .bias = {}});
+  }
   return out;
 }
 

@@ -37,6 +37,9 @@ class Loader {
   // A table that is a projection as well: the head of a tied model.
   ops::PackedMatrix matrix(const Tensor& table);
 
+  // A loaded float matrix once more, its rows rounded to I8 and its inputs dynamic: for products that need not be exact.
+  ops::PackedMatrix rounded(const std::string& name, const ops::PackedMatrix& matrix);
+
   // The experts below `prefix` ("….mlp.experts.") in any of the three layouts: fused [E, 2I, H] + [E, H, I]; per expert gate_proj, up_proj,
   // down_proj; per expert gate_up_proj, down_proj. Chosen by the names that are there. Replaces what `out` held. All experts of a layer
   // must be stored alike.

@@ -43,6 +43,9 @@ class PackedMatrix {
   void pack_rows(ThreadPool& pool, int64_t row, const Tensor& source, const RowScales& scales);
   void pack_rows(int64_t row, const Tensor& source, const RowScales& scales);
 
+  // Rows [begin, end) of a float matrix as they were rounded when packed: F32 [end - begin, k].
+  Tensor unpack_rows(ThreadPool& pool, int64_t begin, int64_t end) const;
+
   int64_t n() const { return n_; }
   int64_t k() const { return k_; }
   DType dtype() const { return type_; }

@@ -158,4 +158,27 @@ void PackedMatrix::pack_rows(int64_t row, const Tensor& source, const RowScales&
   }
 }
 
+Tensor PackedMatrix::unpack_rows(ThreadPool& pool, int64_t begin, int64_t end) const {
+  WEIR_CHECK(type_ != DType::kI8 && begin >= 0 && begin <= end && end <= n_, "rows ", begin, " to ", end, " of ", n_, ", ", name(type_));
+  Tensor out = Tensor::zeros(Shape{end - begin, k_}, DType::kF32);
+  const int64_t steps = num_steps(k_, type_);
+  const auto* storage = static_cast<const uint32_t*>(storage_.raw());
+  pool.parallel_for(end - begin, kTileColumns, [&](int64_t first, int64_t last, int) {
+    for (int64_t r = first; r < last; ++r) {
+      const int64_t row = begin + r;
+      const uint32_t* column = storage + row / kTileColumns * steps * kTileColumns + row % kTileColumns;
+      float* values = out.data<float>() + r * k_;
+      for (int64_t i = 0; i < k_; ++i) {
+        if (type_ == DType::kF32) {
+          values[i] = std::bit_cast<float>(column[i * kTileColumns]);
+        } else {
+          const uint32_t pair = column[i / 2 * kTileColumns];
+          values[i] = bf16_to_f32(static_cast<uint16_t>(i % 2 == 0 ? pair : pair >> 16));
+        }
+      }
+    }
+  });
+  return out;
+}
+
 }  // namespace weir::ops

@@ -218,7 +218,7 @@ std::vector<Token> ModelRunner::likeliest(Step& step, const Tensor& hidden) {
   for (int64_t begin = 0; begin < hidden.dim(0); begin += kLogitsBlock) {
     const int64_t end = std::min(hidden.dim(0), begin + kLogitsBlock);
     const Arena::Scope scope(arena_);
-    const Tensor logits = model_->logits(step, hidden.rows(begin, end));
+    const Tensor logits = model_->draft_logits(step, hidden.rows(begin, end));
     pool_->parallel_items(end - begin, [&](int64_t i, int) { tokens[static_cast<size_t>(begin + i)] = argmax(known(logits, i)); });
   }
   return tokens;
