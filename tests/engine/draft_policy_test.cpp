@@ -74,7 +74,7 @@ TEST(DraftPolicy, FindsWhatPaysEvenOnABusyMachine) {
   machine.run(1, 200);
   machine.forget_totals();
   machine.run(1, 4000);
-  EXPECT_GT(machine.choices[2] + machine.choices[3], 3500);
+  EXPECT_GT(machine.choices[2] + machine.choices[3], 3000);
   EXPECT_GT(machine.speed_up(1), 1.38);  // 1.44 with two guesses or three, always
 }
 

@@ -8,11 +8,12 @@
 namespace weir {
 namespace {
 
-constexpr size_t kProbeSteps = 3, kSteadySteps = 5;              // medians of so many
-constexpr int64_t kFirstInterval = 16, kLongestInterval = 1024;  // steady steps between two probes
-constexpr double kProbeLoss = 0.005;                             // of all time, at most about
-constexpr double kMargin = 1.02;                                 // what a choice must promise over guessing nothing
-constexpr double kProbeMemory = 0.5, kMostSurprise = 1.3;        // weight of the newest probe, and how far it may be from what is known
+constexpr size_t kProbeSteps = 3, kSteadySteps = 5;             // medians of so many
+constexpr int64_t kFirstInterval = 16, kLongestInterval = 256;  // steady steps between two probes
+constexpr double kProbeLoss = 0.005;                            // of all time, at most about
+constexpr double kMargin = 1.02;                                // what a choice must promise over guessing nothing
+// Weight of the newest probe, cheaper or dearer than the ones before it (what disturbs a probe makes it dear), and how far it may be off.
+constexpr double kCheaperMemory = 0.7, kDearerMemory = 0.3, kMostSurprise = 1.3;
 constexpr double kRowMemory = 1.0 / 256, kSeldomRowMemory = 1.0 / 32;  // weight of the newest guess; when only probes guess
 constexpr double kPrior = 0.7;                                         // of a guess being right, until some have been seen
 
@@ -85,7 +86,8 @@ void DraftPolicy::compare_probe(Load& load) const {
   const double probed = median(std::exchange(load.probed, {})), after = median(load.steady);
   const auto learn = [&](int32_t num_drafts, double seen) {
     double& known = load.cost[static_cast<size_t>(num_drafts)];
-    known = known == 0 ? seen : known + kProbeMemory * (std::clamp(seen, known / kMostSurprise, known * kMostSurprise) - known);
+    if (known == 0) known = seen;
+    known += (seen < known ? kCheaperMemory : kDearerMemory) * (std::clamp(seen, known / kMostSurprise, known * kMostSurprise) - known);
   };
   const int32_t before = load.best;
   if (load.probed_up)
