@@ -26,7 +26,9 @@ VARIANTS = [
 ]
 
 
-def answers(server, concurrency):
+def answers(server, concurrency, total_guessed=None):
+    total_guessed = [] if total_guessed is None else total_guessed
+
     def ask(i):
         body = {"model": "qwen3.5", **REQUESTS[i], **VARIANTS[i % len(VARIANTS)]}
         if not body["tools"]:
@@ -34,7 +36,11 @@ def answers(server, concurrency):
         reply = server.post("/v1/chat/completions", body)
         assert reply.status == 200, reply.body
         choice = reply.json["choices"][0]
-        return choice["message"], choice["logprobs"], choice["finish_reason"], reply.json["usage"]["completion_tokens"]
+        usage = reply.json["usage"]
+        guessed = usage.get("completion_tokens_details", {}).get("accepted_prediction_tokens", 0)
+        assert guessed <= usage["completion_tokens"]
+        total_guessed.append(guessed)
+        return choice["message"], choice["logprobs"], choice["finish_reason"], usage["completion_tokens"]
 
     with concurrent.futures.ThreadPoolExecutor(concurrency) as pool:
         return list(pool.map(ask, range(len(REQUESTS))))
@@ -49,11 +55,13 @@ def plain_answers():
 
 def test_answers_are_those_of_plain_decoding(plain_answers):
     with Server("--served-model-name", "qwen3.5", "--speculative-config", SPECULATION) as server:
+        guessed = []
         for concurrency in (1, 16):  # the second time behind cached prefixes
-            assert answers(server, concurrency) == plain_answers
+            assert answers(server, concurrency, guessed) == plain_answers
         metrics = server.metrics()
         drafts, accepted = (metrics[f"vllm:spec_decode_num_{x}_total"] for x in ("drafts", "accepted_tokens"))
         assert drafts > 100
+        assert sum(guessed) == pytest.approx(accepted, abs=3 * len(guessed)), "what usage says"
         assert metrics["vllm:spec_decode_num_draft_tokens_total"] > 2 * drafts
         assert metrics["vllm:spec_decode_num_accepted_tokens_per_pos_total"] == accepted
         assert 1 + accepted / drafts > 2, "tokens per verification"

@@ -48,6 +48,15 @@ ThreadPool& pool_of(int threads) {
   return pools.try_emplace(threads, threads, /*pin=*/false).first->second;
 }
 
+TEST(PackedMatrix, GivesBackTheRowsItHolds) {
+  for (const DType type : {DType::kBF16, DType::kF32}) {
+    const Tensor weights = random_matrix(37, 15, 11);
+    const Tensor rows = packed(weights, type).unpack_rows(pool_of(2), 5, 36);
+    ASSERT_EQ(rows.shape(), (Shape{31, 15}));
+    for (int64_t i = 0; i < rows.numel(); ++i) EXPECT_EQ(rows.data<float>()[i], as_type(weights.data<float>()[5 * 15 + i], type)) << i;
+  }
+}
+
 class Linear : public testing::TestWithParam<std::tuple<Isa, DType, Product>> {
  protected:
   Isa isa() const { return std::get<0>(GetParam()); }

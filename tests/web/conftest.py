@@ -13,7 +13,8 @@ from weir_server import Server  # noqa: E402
 @pytest.fixture(scope="session")
 def site():
     """A server for the page: its first model name is the one the page shows."""
-    with Server("--served-model-name", "weir-tiny", "qwen3.5", "--reasoning-parser", "qwen3") as running:
+    with Server("--served-model-name", "weir-tiny", "qwen3.5", "--reasoning-parser", "qwen3",
+                "-sc", '{"method": "mtp", "num_speculative_tokens": 3, "adaptive": false}') as running:
         yield running
         running.wait_idle()
 

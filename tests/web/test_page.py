@@ -1,4 +1,5 @@
 """The chat page in a real browser, against the real server."""
+import re
 import json
 
 import pytest
@@ -87,7 +88,7 @@ def test_an_answer_streams_in(page):
     by_id(page, "stop").click()
 
 
-def test_a_second_turn_shows_what_was_cached(page):
+def test_a_second_turn_shows_what_was_cached_and_guessed(page):
     wait_ready(page)
     set_thinking(page, False)
     ask(page, "Count from 1 to 20.")
@@ -96,6 +97,7 @@ def test_a_second_turn_shows_what_was_cached(page):
     wait_answer(page, 2)
     figures = page.find_elements(By.CSS_SELECTOR, ".figures")[-1].text
     assert "prompt tokens cached" in figures, figures
+    assert int(re.search(r"(\d+) tokens guessed ahead", figures)[1]) > 10, figures
 
 
 def test_an_answer_shows_its_figures_and_is_announced(page):

@@ -16,11 +16,18 @@ ChoiceStream::ChoiceStream(std::shared_ptr<const Tokenizer> tokenizer, ChoiceOpt
   delta_.content = std::move(options_.prefix);
 }
 
+Usage ChoiceStream::usage() const {
+  Usage out = usage_;
+  out.accepted_drafts = std::min(out.accepted_drafts, out.completion_tokens);  // more may be computed than a stop string lets through
+  return out;
+}
+
 bool ChoiceStream::push(RequestOutput output) {
   if (end_) return false;
   started_ = true;
-  usage_.prompt_tokens = output.usage.prompt_tokens;
-  usage_.cached_tokens = output.usage.cached_tokens;
+  const int32_t completion_tokens = usage_.completion_tokens;  // those that became part of the answer are counted here
+  usage_ = output.usage;
+  usage_.completion_tokens = completion_tokens;
   if (!output.prompt_logprobs.empty()) prompt_logprobs_ = std::move(output.prompt_logprobs);
 
   const bool stop_token_last = output.finish && output.finish->reason == FinishReason::kStop && output.finish->stop_token;

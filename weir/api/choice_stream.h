@@ -59,7 +59,7 @@ class ChoiceStream {
   bool started() const { return started_; }  // the first output came: prompt_logprobs() and usage() are known
   bool finished() const { return end_.has_value(); }
   const std::optional<ChoiceEnd>& end() const { return end_; }  // stays after it was taken
-  const Usage& usage() const { return usage_; }                 // completion_tokens: those that became part of the answer
+  Usage usage() const;  // completion_tokens and accepted_drafts: those that became part of the answer
   int32_t reasoning_tokens() const { return reasoning_tokens_; }
   // Of prompt tokens 1 … n-1, when asked for.
   const std::vector<PositionLogprobs>& prompt_logprobs() const { return prompt_logprobs_; }

@@ -135,33 +135,43 @@ Json Generation::head() const {
           {"model", model_name_}};
 }
 
-Json Generation::usage(int64_t prompt_tokens, int64_t cached, int64_t completion_tokens, int64_t reasoning) const {
-  Json out = {{"prompt_tokens", prompt_tokens},
-              {"total_tokens", prompt_tokens + completion_tokens},
-              {"completion_tokens", completion_tokens},
-              {"prompt_tokens_details", {{"cached_tokens", cached}}}};
-  if (split_reasoning_) out["completion_tokens_details"] = {{"reasoning_tokens", reasoning}};
+Json Generation::usage_json(const Usage& sum, int64_t reasoning) const {
+  Json out = {{"prompt_tokens", sum.prompt_tokens},
+              {"total_tokens", sum.prompt_tokens + sum.completion_tokens},
+              {"completion_tokens", sum.completion_tokens},
+              {"prompt_tokens_details", {{"cached_tokens", sum.cached_tokens}}}};
+  Json details;
+  if (split_reasoning_) details["reasoning_tokens"] = reasoning;
+  if (sum.accepted_drafts + sum.rejected_drafts > 0) {  // OpenAI's names for predicted output; here the model predicts itself
+    details["accepted_prediction_tokens"] = sum.accepted_drafts;
+    details["rejected_prediction_tokens"] = sum.rejected_drafts;
+  }
+  if (!details.is_null()) out["completion_tokens_details"] = std::move(details);
   return out;
 }
 
 Json Generation::usage_of(int32_t choice) const {
   const ChoiceStream& stream = choices_[choice].stream;
-  return usage(static_cast<int64_t>(prompt_of(choice).tokens.size()), stream.usage().cached_tokens, stream.usage().completion_tokens,
-               stream.reasoning_tokens());
+  Usage sum = stream.usage();
+  sum.prompt_tokens = static_cast<int32_t>(prompt_of(choice).tokens.size());
+  return usage_json(sum, stream.reasoning_tokens());
 }
 
 Json Generation::usage_of_all() const {
-  int64_t prompt = 0, cached = 0, completion = 0, reasoning = 0;
+  Usage sum;
+  int64_t reasoning = 0;
   for (int32_t i = 0; i < num_choices(); ++i) {
     const ChoiceStream& stream = choices_[i].stream;
     if (i % fields_.n == 0) {  // the samples of one prompt share it
-      prompt += static_cast<int64_t>(prompt_of(i).tokens.size());
-      cached += stream.usage().cached_tokens;
+      sum.prompt_tokens += static_cast<int32_t>(prompt_of(i).tokens.size());
+      sum.cached_tokens += stream.usage().cached_tokens;
     }
-    completion += stream.usage().completion_tokens;
+    sum.completion_tokens += stream.usage().completion_tokens;
+    sum.accepted_drafts += stream.usage().accepted_drafts;
+    sum.rejected_drafts += stream.usage().rejected_drafts;
     reasoning += stream.reasoning_tokens();
   }
-  return usage(prompt, cached, completion, reasoning);
+  return usage_json(sum, reasoning);
 }
 
 // Of the delta's tokens; of the prompt's before them in the first delta of an echo.

@@ -58,7 +58,7 @@ class Generation {
 
   const Prompt& prompt_of(int32_t choice) const { return prompts_[choice / fields_.n]; }
   Json head() const;  // id, object, created, model
-  Json usage(int64_t prompt_tokens, int64_t cached, int64_t completion_tokens, int64_t reasoning) const;
+  Json usage_json(const Usage& sum, int64_t reasoning) const;
   Json usage_of(int32_t choice) const;
   Json usage_of_all() const;
   Json logprobs_of(int32_t choice, const ChoiceDelta& delta);

@@ -67,6 +67,7 @@ struct Usage {
   int32_t prompt_tokens = 0;
   int32_t cached_tokens = 0;  // of the prompt, taken from the prefix cache
   int32_t completion_tokens = 0;
+  int32_t accepted_drafts = 0, rejected_drafts = 0;  // guesses of a draft head that were right, or computed in vain
 };
 
 // One step's news of one request; several may follow each other quickly, tokens never repeat.

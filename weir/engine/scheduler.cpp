@@ -51,6 +51,8 @@ RequestOutput output_of(const Sequence& seq) {
   output.usage.prompt_tokens = seq.num_prompt;
   output.usage.cached_tokens = seq.num_cached;
   output.usage.completion_tokens = seq.num_output();
+  output.usage.accepted_drafts = static_cast<int32_t>(seq.speculation.accepted_tokens);
+  output.usage.rejected_drafts = static_cast<int32_t>(seq.speculation.draft_tokens - seq.speculation.accepted_tokens);
   return output;
 }
 
@@ -320,7 +322,6 @@ void Scheduler::take_tokens(Sequence& seq, const SeqStep& row, RowResult& result
   if (row.num_drafts > 0) {
     draft_policy_.saw_row(row.num_drafts, accepted);
     count_drafts(counters_.speculation, row.num_drafts, accepted);
-    count_drafts(seq.speculation, row.num_drafts, accepted);
   }
   size_t taken = 0;
   while (taken < result.tokens.size() && !reason) {
@@ -328,6 +329,7 @@ void Scheduler::take_tokens(Sequence& seq, const SeqStep& row, RowResult& result
     ++counters_.generation_tokens;
     reason = finish_after_token(seq, config_);
   }
+  if (row.num_drafts > 0) count_drafts(seq.speculation, row.num_drafts, std::min(accepted, static_cast<int32_t>(taken)));
   result.tokens.resize(taken);
   if (result.logprobs.size() > taken) result.logprobs.resize(taken);
   seq.num_computed = seq.num_tokens() - 1;

@@ -107,6 +107,7 @@ async function streamAnswer(answer, signal) {
       answer.tokens = event.usage.completion_tokens;
       answer.asked = event.usage.prompt_tokens;
       answer.cached = (event.usage.prompt_tokens_details || {}).cached_tokens || 0;
+      answer.guessed = (event.usage.completion_tokens_details || {}).accepted_prediction_tokens;
     }
     if (choice && choice.finish_reason) answer.finish = choice.finish_reason;
     answer.draw();
@@ -167,6 +168,7 @@ function figures(answer) {
   if (tokens > 1 && seconds > 0) parts.push(`${((tokens - 1) / seconds).toFixed(1)} token/s`);
   if (answer.firstAt) parts.push(`first token after ${Math.round(answer.firstAt - answer.sent)} ms`);
   if (answer.cached) parts.push(`${answer.cached} of ${answer.asked} prompt tokens cached`);
+  if (answer.guessed !== undefined) parts.push(`${answer.guessed} tokens guessed ahead`);
   if (answer.finish === 'length') parts.push('stopped at the token limit');
   if (answer.finish === 'stopped') parts.push('stopped by you');
   return parts.join(' · ');

@@ -1,0 +1,76 @@
+// A matrix that is kept twice: as the checkpoint has it, and rounded for products that may be approximate.
+#include "weir/nn/loader.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include "checkpoint_maker.h"
+#include "weir/base/error.h"
+
+namespace weir {
+namespace {
+
+constexpr int64_t kRows = 300, kColumns = 71;  // neither whole tiles nor whole steps
+
+std::vector<uint16_t> random_rows() {
+  std::mt19937 rng(5);
+  std::normal_distribution<float> normal(0.0f, 1.0f);
+  std::vector<uint16_t> out;
+  for (int64_t i = 0; i < kRows * kColumns; ++i) out.push_back(f32_to_bf16(normal(rng) * (i < kColumns ? 100.0f : 0.1f)));
+  std::fill_n(out.begin() + 2 * kColumns, kColumns, uint16_t{0});  // a row of a padded vocabulary
+  return out;
+}
+
+struct Loaded {
+  explicit Loaded(const std::vector<uint16_t>& rows)
+      : checkpoint(CheckpointMaker().add<uint16_t>("lm_head.weight", DType::kBF16, {kRows, kColumns}, rows).open("config.json", "{}")),
+        reader(checkpoint),
+        loader(reader, DType::kBF16, pool, {}),
+        matrix(loader.matrix({{"lm_head.weight", kRows}}, kColumns)) {}
+
+  ThreadPool pool{1, /*pin=*/false};
+  Checkpoint checkpoint;
+  WeightReader reader;
+  Loader loader;
+  ops::PackedMatrix matrix;
+};
+
+TEST(LoaderRounded, GivesTheProductsOfTheMatrixWithinTheStepsOfAByte) {
+  Loaded loaded(random_rows());
+  const ops::PackedMatrix rounded = loaded.loader.rounded("lm_head.weight", loaded.matrix);
+  ASSERT_EQ(rounded.dtype(), DType::kI8);
+
+  Arena arena(size_t{8} << 20);
+  ops::Context ctx{loaded.pool, arena};
+  std::mt19937 rng(6);
+  std::normal_distribution<float> normal(0.0f, 1.0f);
+  const Tensor x = Tensor::zeros({4, kColumns}, DType::kF32);
+  for (int64_t i = 0; i < x.numel(); ++i) const_cast<float*>(x.data<float>())[i] = normal(rng);
+  const Tensor exact = ops::linear(ctx, x, loaded.matrix), y = ops::linear(ctx, x, rounded);
+  for (int64_t t = 0; t < 4; ++t) {
+    for (int64_t n = 0; n < kRows; ++n) {
+      const float scale = n == 0 ? 100.0f : 0.1f, size = scale * std::sqrt(static_cast<float>(kColumns));
+      EXPECT_NEAR(y.data<float>()[t * kRows + n], exact.data<float>()[t * kRows + n], 0.04f * size) << "token " << t << ", row " << n;
+    }
+    EXPECT_EQ(y.data<float>()[t * kRows + 2], 0.0f);
+  }
+}
+
+TEST(LoaderRounded, NamesTheTensorThatCannotBeRounded) {
+  std::vector<uint16_t> rows = random_rows();
+  rows[7 * kColumns] = f32_to_bf16(std::numeric_limits<float>::infinity());
+  Loaded loaded(rows);
+  try {
+    loaded.loader.rounded("lm_head.weight", loaded.matrix);
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), testing::AllOf(testing::HasSubstr("lm_head.weight"), testing::HasSubstr("row 7 holds NaN or infinity")));
+  }
+}
+
+}  // namespace
+}  // namespace weir
