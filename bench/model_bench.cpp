@@ -10,11 +10,13 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <numeric>
 #include <string>
 #include <vector>
 
 #include "bench/kernels_ceiling.h"
 #include "weir/base/error.h"
+#include "weir/engine/draft_policy.h"
 #include "weir/kernels/cpu/isa.h"
 #include "weir/runtime/memory_plan.h"
 #include "weir/runtime/model_runner.h"
@@ -144,10 +146,10 @@ struct Stream {
     SeqStep step = row(seq, computed, static_cast<int32_t>(tokens.size()) - computed);
     std::copy(tokens.begin() + computed, tokens.end(), step.tokens.begin());
     // As the engine does: what is verified together ends with the block of the state's log.
-    step.num_drafts = std::min(static_cast<int32_t>(drafts.size()), kSlotBlock - 1 - computed % kSlotBlock);
+    step.num_drafts = std::min({static_cast<int32_t>(drafts.size()), most_drafts, kSlotBlock - 1 - computed % kSlotBlock});
     step.tokens.insert(step.tokens.end(), drafts.begin(), drafts.begin() + step.num_drafts);
     step.want_drafts = most_drafts;
-    const auto end = static_cast<int32_t>(tokens.size()) + 2 * most_drafts;
+    const auto end = static_cast<int32_t>(tokens.size()) + 2 * kMaxDrafts;
     for (auto page = static_cast<int32_t>(step.pages.size()); page * 16 < end; ++page)
       step.pages.push_back(PageId(seq * kPagesPerSeq + page));
     return step;
@@ -175,31 +177,54 @@ double step(ModelRunner& runner, std::vector<Stream>& all) {
   return seconds;
 }
 
-int compare_drafts(ModelRunner& runner, int most_drafts, int rounds) {
-  std::printf("%8s %7s %13s %15s %21s %9s\n", "at once", "guesses", "plain, ms", "guessing, ms", "tokens a verification", "speed-up");
-  for (const int32_t batch : {1, 8, kMostAtOnce}) {
-    for (int32_t k = 1; k <= most_drafts; ++k) {
-      std::vector<Stream> plain = streams(batch, 0, 0), guessing = streams(batch, kMostAtOnce, k);
-      step(runner, plain);  // prompts, and the first guesses
-      step(runner, guessing);
-      std::vector<double> a, b;
-      const size_t before = guessing.front().tokens.size();
-      for (int i = 0; i < 8 * rounds; ++i) {
-        a.push_back(step(runner, plain));
-        b.push_back(step(runner, guessing));
-      }
-      double tokens = 0;
-      for (size_t s = 0; s < guessing.size(); ++s) {
-        tokens += static_cast<double>(guessing[s].tokens.size() - before);
-        const size_t both = std::min(plain[s].tokens.size(), guessing[s].tokens.size());
-        if (!std::equal(plain[s].tokens.begin(), plain[s].tokens.begin() + static_cast<ptrdiff_t>(both), guessing[s].tokens.begin()))
-          fail(ErrorCode::kInternal, "guesses changed what sequence ", s, " says");
-      }
-      const double length = tokens / (8.0 * rounds * batch);
-      std::printf("%8d %7d %13.2f %15.2f %21.2f %9.2f\n", batch, k, 1e3 * median(a), 1e3 * median(b), length,
-                  length * median(a) / median(b));
-      std::fflush(stdout);
+// Tokens per verification, and how much faster than plain decoding, where a plain step follows every step that guesses. `drafts`: so many,
+// or as many as the engine's policy chooses.
+struct Speculation {
+  double plain_ms, guessing_ms, tokens, speed_up;
+};
+Speculation speculate(ModelRunner& runner, int32_t batch, int32_t drafts, bool adaptive, int steps) {
+  DraftPolicy policy({.num_drafts = drafts, .adaptive = adaptive});
+  std::vector<Stream> plain = streams(batch, 0, 0), guessing = streams(batch, kMostAtOnce, policy.choose(0));
+  step(runner, plain);  // prompts, and the first guesses
+  step(runner, guessing);
+  std::vector<double> a, b;
+  double tokens = 0;
+  for (int i = 0; i < steps; ++i) {
+    a.push_back(step(runner, plain));
+    const int32_t chosen = policy.choose(batch);
+    std::vector<std::pair<int32_t, size_t>> before;
+    for (Stream& stream : guessing) {
+      stream.most_drafts = chosen;
+      before.emplace_back(stream.next().num_drafts, stream.tokens.size());
     }
+    b.push_back(step(runner, guessing));
+    for (size_t s = 0; s < guessing.size(); ++s) {
+      const auto added = static_cast<int32_t>(guessing[s].tokens.size() - before[s].second);
+      if (before[s].first > 0) policy.saw_row(before[s].first, added - 1);
+      tokens += added;
+    }
+    policy.saw_step(b.back());
+  }
+  for (size_t s = 0; s < guessing.size(); ++s) {
+    const size_t both = std::min(plain[s].tokens.size(), guessing[s].tokens.size());
+    if (!std::equal(plain[s].tokens.begin(), plain[s].tokens.begin() + static_cast<ptrdiff_t>(both), guessing[s].tokens.begin()))
+      fail(ErrorCode::kInternal, "guesses changed what sequence ", s, " says");
+  }
+  const double length = tokens / (double(steps) * batch);
+  const auto sum = [](const std::vector<double>& values) { return std::accumulate(values.begin(), values.end(), 0.0); };
+  return {1e3 * median(a), 1e3 * median(b), length, length * (adaptive ? sum(a) / sum(b) : median(a) / median(b))};
+}
+
+int compare_drafts(ModelRunner& runner, int most_drafts, int rounds) {
+  std::printf("%8s %9s %13s %15s %14s %9s\n", "at once", "guesses", "plain, ms", "guessing, ms", "tokens a step", "speed-up");
+  const auto report = [](int32_t batch, const std::string& guesses, const Speculation& s) {
+    std::printf("%8d %9s %13.2f %15.2f %14.2f %9.2f\n", batch, guesses.c_str(), s.plain_ms, s.guessing_ms, s.tokens, s.speed_up);
+    std::fflush(stdout);
+  };
+  for (const int32_t batch : {1, 8, kMostAtOnce}) {
+    for (int32_t k = 1; k <= most_drafts; ++k)
+      report(batch, std::to_string(k), speculate(runner, batch, k, /*adaptive=*/false, 8 * rounds));
+    report(batch, "adaptive", speculate(runner, batch, most_drafts, /*adaptive=*/true, 30 * rounds));
   }
   return 0;
 }
