@@ -14,9 +14,9 @@
 #include <string>
 #include <vector>
 
-#include "bench/kernels_ceiling.h"
 #include "weir/base/error.h"
 #include "weir/engine/draft_policy.h"
+#include "weir/kernels/cpu/ceiling.h"
 #include "weir/kernels/cpu/isa.h"
 #include "weir/runtime/memory_plan.h"
 #include "weir/runtime/model_runner.h"
@@ -54,7 +54,7 @@ class Machine {
   }
 
  private:
-  const bench::CoreCeilings& ceilings_ = bench::core_ceilings(cpu::active_isa());
+  const cpu::CoreCeilings& ceilings_ = cpu::core_ceilings(cpu::active_isa());
   ThreadPool pool_;
   Tensor buffer_;
   std::atomic<uint64_t> sink_{0};

@@ -30,7 +30,9 @@ TEST(Environment, OmpNumThreadsIsNotObeyedAndThatIsSaid) {
 }
 
 TEST(Environment, KeyAndLogLevelAreRead) {
-  const EnvironmentReview review = review_environment({{"VLLM_API_KEY", "s3cret"}, {"VLLM_LOGGING_LEVEL", "DEBUG"}}, 1);
+  const EnvironmentReview review =
+      review_environment({{"VLLM_API_KEY", "s3cret"}, {"VLLM_LOGGING_LEVEL", "DEBUG"}, {"VLLM_TORCH_PROFILER_DIR", "/traces"}}, 1);
+  EXPECT_EQ(review.profiler_dir, "/traces");
   EXPECT_THAT(review.api_keys, ElementsAre("s3cret"));
   EXPECT_EQ(review.log_level, LogLevel::kDebug);
   EXPECT_THAT(review.remarks, IsEmpty());

@@ -265,3 +265,29 @@ def test_wrong_command_lines():
     assert "--tensor-parallel-size" in bench("throughput", MODEL, "-tp", 2, code=2).stderr
     assert "--output-json" in bench("throughput", MODEL, "--input-len", 4, "--output-len", 1, "--num-prompts", 1, "--output-json",
                                     "/nowhere/x.json", code=1).stderr
+
+
+# ---- bench kernels ----
+
+def test_kernels_are_measured_beside_the_machine(tmp_path):
+    result = bench("kernels", MODEL, "--tokens", 1, 3, "--context", 64, "--rounds", 1, "--threads", 1, "--working-set-bytes", "4M", "--dtype",
+                   "bfloat16", "int8", "--save-result", "--result-dir", tmp_path / "new")
+    values = json.loads(only_file(tmp_path / "new").read_text())
+    machine = values["machine"]
+    assert machine["threads"] == 1 and machine["read_gb_per_s"]["1"] > 0
+    assert all(machine[f"{name}_gflop_per_s"] > 0 for name in ("bfloat16", "int8", "float32"))
+    assert {line["kernel"] for line in values["results"]} >= {"experts", "head", "gated delta rule", "paged attention", "convolution"}
+    assert {line["dtype"] for line in values["results"] if line["kernel"] == "experts"} == {"bfloat16", "int8"}
+    for line in values["results"]:
+        assert line["tokens"] in (1, 3) and line["seconds"] > 0 and line["of_bound"] > 0
+        bound = max(line["gb_per_s"] / line["ceiling_gb_per_s"], line["gflop_per_s"] / line["ceiling_gflop_per_s"])
+        assert line["of_bound"] == pytest.approx(bound, rel=1e-6), "one round: no medians of different rounds"
+    assert "of bound" in result.stdout and "experts" in result.stdout
+
+
+def test_what_bench_kernels_refuses():
+    assert "known shape (mini, 35B-A3B" in bench("kernels", "400B", code=1).stderr
+    assert "--tokens must be numbers from 1 to 4096" in bench("kernels", "--tokens", 0, code=2).stderr
+    assert "--dtype must be bfloat16, int8 or float32" in bench("kernels", "--dtype", "int4", code=2).stderr
+    assert "--cpu-time needs --threads 1" in bench("kernels", "--cpu-time", code=2).stderr
+    assert "names no kernel" in bench("kernels", "mini", "--filter", "xyz", "--threads", 1, code=2).stderr

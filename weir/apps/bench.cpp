@@ -16,7 +16,8 @@ struct Benchmark {
 };
 constexpr std::array kBenchmarks = {Benchmark{"serve", bench_serve_command, run_bench_serve},
                                     Benchmark{"latency", bench_latency_command, run_bench_latency},
-                                    Benchmark{"throughput", bench_throughput_command, run_bench_throughput}};
+                                    Benchmark{"throughput", bench_throughput_command, run_bench_throughput},
+                                    Benchmark{"kernels", bench_kernels_command, run_bench_kernels}};
 
 }  // namespace
 
@@ -24,7 +25,7 @@ const CommandSpec& bench_command() {
   static const CommandSpec command = [] {
     CommandSpec out;
     out.name = "bench";
-    out.summary = "Measures a server (serve), or the engine without one (latency, throughput).";
+    out.summary = "Measures a server (serve), the engine without one (latency, throughput), or its kernels.";
     out.positionals = {"WHAT"};
     return out;
   }();
@@ -39,11 +40,11 @@ int run_bench(std::span<const std::string> args) {
       names.push_back(benchmark.name);
     }
     const auto near = nearest_names(args[0], names, 1);
-    throw UsageError(concat("unknown benchmark \"", args[0], "\"; known are serve, latency, throughput",
+    throw UsageError(concat("unknown benchmark \"", args[0], "\"; known are serve, latency, throughput, kernels",
                             near.empty() ? "" : "; did you mean " + near[0] + "?"));
   }
   if (!args.empty() && args[0] != "--help" && args[0] != "-h")
-    throw UsageError(concat("bench: name what to measure before the flags: serve, latency or throughput, got ", args[0]));
+    throw UsageError(concat("bench: name what to measure before the flags: serve, latency, throughput or kernels, got ", args[0]));
   std::printf("usage: weir bench WHAT [flags]\n\n");
   for (const Benchmark& benchmark : kBenchmarks) std::printf("  %-12s %s\n", benchmark.name, benchmark.spec().summary.c_str());
   std::printf("\n`weir bench WHAT --help` has the flags.\n");

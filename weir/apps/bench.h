@@ -11,9 +11,11 @@ namespace weir {
 const CommandSpec& bench_serve_command();
 const CommandSpec& bench_latency_command();
 const CommandSpec& bench_throughput_command();
+const CommandSpec& bench_kernels_command();
 
 int run_bench_serve(std::span<const std::string> args);
 int run_bench_latency(std::span<const std::string> args);
 int run_bench_throughput(std::span<const std::string> args);
+int run_bench_kernels(std::span<const std::string> args);
 
 }  // namespace weir

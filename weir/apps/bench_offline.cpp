@@ -12,6 +12,7 @@
 #include "weir/apps/commands.h"
 #include "weir/apps/compat_flags.h"
 #include "weir/apps/engine_flags.h"
+#include "weir/apps/profiling.h"
 #include "weir/apps/progress_bar.h"
 #include "weir/apps/terminal.h"
 #include "weir/base/log.h"
@@ -91,7 +92,7 @@ CommandSpec offline_command(const char* name, const char* summary, const std::ve
   out.summary = summary;
   out.positionals = {"MODEL"};
   for (const auto& part : own) out.flags.insert(out.flags.end(), part.begin(), part.end());
-  for (const auto& part : {engine_flags(), compat_flags()}) out.flags.insert(out.flags.end(), part.begin(), part.end());
+  for (const auto& part : {engine_flags(), profiling_flags(), compat_flags()}) out.flags.insert(out.flags.end(), part.begin(), part.end());
   out.epilogue = concat("\nexample\n  ", example, "\n");
   return out;
 }
@@ -134,6 +135,10 @@ std::vector<BatchRequest> dataset_batch(const Flags& flags, const ServedModel& m
   return out;
 }
 
+void print_profile(Profiling& profiling) {
+  if (profiling.recording()) std::printf("\n%s\n", profiling.stop().c_str());
+}
+
 void write_json(const Flags& flags, const Json& result) {
   const auto path = flags.find_text("output-json");
   if (!path) return;
@@ -166,7 +171,8 @@ int run_bench_latency(std::span<const std::string> args) {
   apply_compat_flags(*flags);
   EngineOptions options = engine_options(*flags);
   const BatchOptions batch = batch_options(*flags);
-  const LocalEngine local = start_local_engine(options);
+  Profiling profiling(profiling_options(*flags, ""));
+  const LocalEngine local = start_local_engine(options, &profiling.profiler());
   const std::vector<BatchRequest> requests = random_batch(*flags, local.model, options.seed);
 
   const int64_t warmups = flags->integer("num-iters-warmup"), iterations = flags->integer("num-iters");
@@ -174,6 +180,7 @@ int run_bench_latency(std::span<const std::string> args) {
   {
     ProgressBar bar("Runs", warmups + iterations, bar_visible(*flags));
     for (int64_t i = 0; i < warmups + iterations; ++i) {
+      if (i == warmups && profiling.options().from_start) profiling.start();
       const double took = run_batch(local, requests, batch, [] {}).seconds;
       if (i >= warmups) seconds.push_back(took);
       bar.advance(1);
@@ -183,6 +190,7 @@ int run_bench_latency(std::span<const std::string> args) {
   std::printf("Avg latency: %g seconds\n", result["avg_latency"].get<double>());
   for (const auto& [percentage, value] : result["percentiles"].items())
     std::printf("%s%% percentile latency: %g seconds\n", percentage.c_str(), value.get<double>());
+  print_profile(profiling);
   write_json(*flags, result);
   return 0;
 }
@@ -193,11 +201,13 @@ int run_bench_throughput(std::span<const std::string> args) {
   apply_compat_flags(*flags);
   const EngineOptions options = engine_options(*flags);
   const BatchOptions batch = batch_options(*flags);
-  const LocalEngine local = start_local_engine(options);
+  Profiling profiling(profiling_options(*flags, ""));
+  const LocalEngine local = start_local_engine(options, &profiling.profiler());
   const std::vector<BatchRequest> requests = dataset_batch(*flags, local.model, options.seed);
 
   const auto warmups = std::min<size_t>(requests.size(), static_cast<size_t>(flags->integer("num-warmups")));
   if (warmups > 0) run_batch(local, std::span(requests).first(warmups), batch, [] {});
+  if (profiling.options().from_start) profiling.start();
   BatchResult result;
   {
     ProgressBar bar("Requests", static_cast<int64_t>(requests.size()) * batch.n, bar_visible(*flags));
@@ -209,6 +219,7 @@ int run_bench_throughput(std::span<const std::string> args) {
               json["tokens_per_second"].get<double>(), static_cast<double>(result.output_tokens) / result.seconds);
   std::printf("Total num prompt tokens:  %lld\n", static_cast<long long>(result.prompt_tokens));
   std::printf("Total num output tokens:  %lld\n", static_cast<long long>(result.output_tokens));
+  print_profile(profiling);
   write_json(*flags, json);
   return 0;
 }

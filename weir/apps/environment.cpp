@@ -71,6 +71,7 @@ EnvironmentReview review_environment(const Environment& environment, int num_cor
     out.log_level = parse_log_level(*level);
     if (!out.log_level) fail(ErrorCode::kInvalidArgument, "VLLM_LOGGING_LEVEL must be DEBUG, INFO, WARNING or ERROR, got \"", *level, "\"");
   }
+  if (const std::string* dir = value("VLLM_TORCH_PROFILER_DIR")) out.profiler_dir = *dir;
   // Recipes set it to 1 for accelerators, where the CPU only feeds them; obeyed here it would serve with a single core.
   if (const std::string* threads = value("OMP_NUM_THREADS"))
     out.remarks.push_back({LogLevel::kWarning, concat("OMP_NUM_THREADS=", *threads, " is not obeyed: weir uses --threads (default: all ",
@@ -84,7 +85,7 @@ EnvironmentReview review_environment(const Environment& environment, int num_cor
   std::string unknown;
   for (const auto& [name, text] : environment) {
     const bool known =
-        name == "VLLM_API_KEY" || name == "VLLM_LOGGING_LEVEL" ||
+        name == "VLLM_API_KEY" || name == "VLLM_LOGGING_LEVEL" || name == "VLLM_TORCH_PROFILER_DIR" ||
         std::any_of(kWithoutEffect.begin(), kWithoutEffect.end(), [&](const KnownVariable& each) { return each.name == name; });
     if (name.starts_with("VLLM_") && !known) unknown += (unknown.empty() ? "" : ", ") + name;
   }

@@ -17,6 +17,7 @@ Environment process_environment();
 struct EnvironmentReview {
   std::vector<std::string> api_keys;  // VLLM_API_KEY
   std::optional<LogLevel> log_level;  // VLLM_LOGGING_LEVEL
+  std::string profiler_dir;           // VLLM_TORCH_PROFILER_DIR
   struct Remark {
     LogLevel level;
     std::string text;

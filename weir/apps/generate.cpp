@@ -15,6 +15,7 @@
 #include "weir/apps/commands.h"
 #include "weir/apps/engine_flags.h"
 #include "weir/apps/local_engine.h"
+#include "weir/apps/profiling.h"
 #include "weir/apps/terminal.h"
 #include "weir/base/inbox.h"
 #include "weir/base/log.h"
@@ -156,7 +157,7 @@ const CommandSpec& generate_command() {
     out.name = "generate";
     out.summary = "Answers one prompt without a server.";
     out.positionals = {"MODEL"};
-    for (auto part : {generate_flags(), engine_flags()}) out.flags.insert(out.flags.end(), part.begin(), part.end());
+    for (auto part : {generate_flags(), engine_flags(), profiling_flags()}) out.flags.insert(out.flags.end(), part.begin(), part.end());
     out.epilogue =
         "\nexamples\n"
         "  weir generate models/weir-tiny --prompt 'The future of AI is' --max-tokens 50 --temperature 0\n"
@@ -176,7 +177,8 @@ int run_generate(std::span<const std::string> args) {
   const std::string text = prompt_text(*flags);
   if (options.quiet) set_log_level(LogLevel::kWarning);
   Inbox<RequestOutput> outputs;  // before the engine, which fills it until it is gone
-  const LocalEngine local = start_local_engine(options);
+  Profiling profiling(profiling_options(*flags, ""));
+  const LocalEngine local = start_local_engine(options, &profiling.profiler());
   const ServedModel& model = local.model;
 
   const std::string rendered = rendered_prompt(*flags, text, model);
@@ -188,6 +190,7 @@ int run_generate(std::span<const std::string> args) {
       answer_budget(prompt.size(), asked ? std::optional(static_cast<int32_t>(*asked)) : std::nullopt, otherwise, model, "prompt");
   validate(sampling, model.vocab_size);
 
+  if (profiling.options().from_start) profiling.start();
   // Answers must not be copies of each other: with a seed, each has its own.
   std::vector<ChoiceStream> choices;
   const Clock::time_point begin = Clock::now();
@@ -221,6 +224,7 @@ int run_generate(std::span<const std::string> args) {
   for (size_t i = 0; n > 1 && read && i < whole.size(); ++i) read = out.write(concat("--- ", i + 1, " of ", n, "\n", whole[i], "\n"));
   if (n == 1 && read) read = out.write("\n");
   if (flags->boolean("stats")) log_stats(choices, begin, *first, end);
+  if (profiling.recording()) std::fputs((profiling.stop() + "\n").c_str(), stderr);
   return read ? 0 : 1;
 }
 

@@ -170,7 +170,7 @@ std::unique_ptr<Qwen3_5> load_weights(const ModelConfig& config, const Checkpoin
 
 }  // namespace
 
-LocalEngine start_local_engine(const EngineOptions& options) {
+LocalEngine start_local_engine(const EngineOptions& options, Profiler* profiler) {
   const auto begin = std::chrono::steady_clock::now();
   if (!std::filesystem::is_directory(options.model))
     fail(ErrorCode::kNotFound, "model \"", options.model,
@@ -233,7 +233,8 @@ LocalEngine start_local_engine(const EngineOptions& options) {
                                                            .arena_bytes = 2 * plan.activations,
                                                            .num_tokens = out.model.tokenizer->size(),
                                                            .eos_token_ids = eos,
-                                                           .tier = std::move(tier)});
+                                                           .tier = std::move(tier),
+                                                           .profiler = profiler});
   out.engine = std::make_unique<Engine>(EngineConfig{.cache = {.num_pages = plan.num_pages,
                                                                .num_slots = plan.num_slots,
                                                                .prefix_caching = options.enable_prefix_caching,
@@ -248,7 +249,7 @@ LocalEngine start_local_engine(const EngineOptions& options) {
                                                      .speculation = options.speculation,
                                                      .eos_token_ids = eos,
                                                      .seed = options.seed},
-                                        std::make_unique<LocalExecutor>(std::move(runner)));
+                                        std::make_unique<LocalExecutor>(std::move(runner)), profiler);
   if (!options.quiet) {
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
     log_info("Loaded ", checkpoint.total_bytes() >> 20, " MiB in ", seconds.count(), " s; ", threads,

@@ -7,6 +7,7 @@
 
 #include "weir/api/served_model.h"
 #include "weir/base/json.h"
+#include "weir/base/profiler.h"
 #include "weir/core/config.h"
 #include "weir/core/engine_client.h"
 
@@ -46,6 +47,7 @@ struct LocalEngine {
 
 // Prints the static memory plan (weights, KV pages, state slots, activations) before reading weights, a progress bar on a
 // terminal while loading, and refuses with the flag and the value that would fit. Throws Error naming file and field for a bad model.
-LocalEngine start_local_engine(const EngineOptions& options);
+// profiler: is told what the steps do; outlives the result; nullptr: nobody asks.
+LocalEngine start_local_engine(const EngineOptions& options, Profiler* profiler = nullptr);
 
 }  // namespace weir

@@ -90,6 +90,17 @@ std::string curl_line(const std::string& url, const ServeOptions& options, bool 
                 options.server.api_keys.empty() ? "" : " -H \"Authorization: Bearer $KEY\"", " -d ", shell_quoted(dump_json(body)));
 }
 
+ProfileSwitch profile_switch(Profiling& profiling) {
+  if (!profiling.options().offered) return {};
+  return {.start = [&] { profiling.start(); },
+          .stop =
+              [&] {
+                const std::string table = profiling.stop();
+                log_info(table);
+                return table;
+              }};
+}
+
 }  // namespace
 
 int run_serve(std::span<const std::string> args) {
@@ -105,6 +116,7 @@ int run_serve(std::span<const std::string> args) {
   for (const auto& remark : environment.remarks)
     if (log_enabled(remark.level)) write_log(remark.level, remark.text);
 
+  Profiling profiling(options.profiling);
   std::optional<LocalEngine> local;  // outlives the server, which hands requests to it
   HttpServer server(options.server);
   const std::string url = base_url(options.server.host, server.port());
@@ -113,8 +125,9 @@ int run_serve(std::span<const std::string> args) {
     server.start();
     log_info("Listening on ", url, flags->given("host") ? "" : " (this machine only; --host 0.0.0.0 opens it to the network)",
              "; /health answers 503 until the model is loaded");
-    local = start_local_engine(options.engine);
-    server.set_ready(local->model, *local->engine);
+    local = start_local_engine(options.engine, &profiling.profiler());
+    if (options.profiling.from_start) profiling.start();
+    server.set_ready(local->model, *local->engine, profile_switch(profiling));
     signals.drain_on_signal(server);
 
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
@@ -125,6 +138,7 @@ int run_serve(std::span<const std::string> args) {
     log_info("Ready after ", std::round(took.count() * 10) / 10, " s");
     server.wait();
   }
+  if (profiling.recording()) log_info(profiling.stop());
   log_info("Stopped.");
   return 0;
 }

@@ -5,6 +5,7 @@
 #include "weir/apps/commands.h"
 #include "weir/apps/compat_flags.h"
 #include "weir/apps/engine_flags.h"
+#include "weir/apps/profiling.h"
 #include "weir/apps/version.h"
 
 namespace weir {
@@ -117,7 +118,8 @@ const CommandSpec& serve_command() {
     out.name = "serve";
     out.summary = "Serves a model through the OpenAI API, with a chat page at /.";
     out.positionals = {"MODEL"};
-    for (auto part : {front_flags(), engine_flags(), compat_flags()}) out.flags.insert(out.flags.end(), part.begin(), part.end());
+    for (auto part : {front_flags(), engine_flags(), profiling_flags(), compat_flags()})
+      out.flags.insert(out.flags.end(), part.begin(), part.end());
     out.epilogue =
         "\nexamples\n"
         "  weir serve models/weir-tiny --reasoning-parser qwen3\n"
@@ -135,6 +137,7 @@ LogLevel serve_log_level(const Flags& flags, const EnvironmentReview& environmen
 ServeOptions serve_options(const Flags& flags, const EnvironmentReview& environment) {
   ServeOptions out;
   out.engine = engine_options(flags);
+  out.profiling = profiling_options(flags, environment.profiler_dir);
 
   ServerOptions& server = out.server;
   server.host = flags.text("host");

@@ -4,6 +4,7 @@
 #include "weir/apps/environment.h"
 #include "weir/apps/flags.h"
 #include "weir/apps/local_engine.h"
+#include "weir/apps/profiling.h"
 #include "weir/server/http_server.h"
 
 namespace weir {
@@ -11,6 +12,7 @@ namespace weir {
 struct ServeOptions {
   EngineOptions engine;
   ServerOptions server;
+  ProfilingOptions profiling;
 };
 
 // Throws UsageError; flags that weir accepts without having built them are compat_flags.h's business.

@@ -76,6 +76,7 @@ struct ThreadPool::State {
   alignas(64) std::atomic<int> arrived{0};  // barrier
   alignas(64) std::atomic<uint32_t> phase{0};
   bool caller_pinned = false;
+  Profiler* profiler = nullptr;
   std::atomic<int64_t> next_item{0};
 
   void spin_or_yield(int& spins) const {
@@ -130,6 +131,8 @@ ThreadPool::~ThreadPool() {
 
 int ThreadPool::size() const { return state_->size; }
 
+void ThreadPool::set_profiler(Profiler* profiler) { state_->profiler = profiler; }
+
 void ThreadPool::run(FunctionRef<void(int)> body) {
   State& s = *state_;
   if (!s.caller_pinned && !s.cores.empty()) {
@@ -142,6 +145,7 @@ void ThreadPool::run(FunctionRef<void(int)> body) {
   s.epoch.fetch_add(1, std::memory_order_release);
   s.epoch.notify_all();
   body(0);
+  const Span span(s.profiler, "wait for threads");
   for (int spins = 0; s.pending.load(std::memory_order_acquire) != 0;) {
     s.spin_or_yield(spins);
   }

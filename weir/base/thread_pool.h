@@ -7,6 +7,8 @@
 #include <memory>
 #include <type_traits>
 
+#include "weir/base/profiler.h"
+
 namespace weir {
 
 // A borrowed callable: no allocation, valid only during the call it is passed to.
@@ -38,6 +40,9 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int size() const;
+
+  // run() tells it how long the caller waits for the others when its own part is done. nullptr: nobody asks.
+  void set_profiler(Profiler* profiler);
 
   // Runs body(thread) once on each of the size() threads and returns when all are done. body must not throw and must not call run().
   // One caller at a time.

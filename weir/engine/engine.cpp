@@ -36,8 +36,9 @@ struct Engine::Impl {
     OnOutput on_output;  // of an Add
   };
 
-  Impl(EngineConfig engine_config, std::unique_ptr<Executor> ranks)
+  Impl(EngineConfig engine_config, std::unique_ptr<Executor> ranks, Profiler* asks)
       : config(std::move(engine_config)),
+        profiler(asks),
         executor(std::move(ranks)),
         cache(config.cache),
         scheduler(config, cache),
@@ -55,12 +56,14 @@ struct Engine::Impl {
   void wait_for_work();
   void step();
   void apply_inbox();
+  StepPlan make_plan();
   std::vector<RequestOutput> run_plan(const StepPlan& plan);
   void publish(std::vector<RequestOutput> outputs);
   void close();
   void keep_prefixes();
 
   const EngineConfig config;
+  Profiler* const profiler;
   Inbox<Message> inbox;
 
   // Owned by the engine thread.
@@ -79,8 +82,8 @@ struct Engine::Impl {
   std::thread thread;
 };
 
-Engine::Engine(EngineConfig config, std::unique_ptr<Executor> executor)
-    : impl_(std::make_unique<Impl>(std::move(config), std::move(executor))) {
+Engine::Engine(EngineConfig config, std::unique_ptr<Executor> executor, Profiler* profiler)
+    : impl_(std::make_unique<Impl>(std::move(config), std::move(executor), profiler)) {
   impl_->thread = std::thread([impl = impl_.get()] { impl->run(); });
 }
 
@@ -161,12 +164,18 @@ void Engine::Impl::wait_for_work() {
 }
 
 void Engine::Impl::step() {
+  StepSpan span(profiler, "nothing to run");
   const auto start = Clock::now();
   const double run_before = now.run_seconds;
 
   apply_inbox();
-  const StepPlan plan = scheduler.plan();
+  const StepPlan plan = make_plan();
   if (plan.rows.empty() && plan.tier.empty()) return;
+  int64_t tokens = 0, new_tokens = 0;
+  for (const SeqStep& row : plan.rows)
+    tokens += static_cast<int64_t>(row.tokens.size()), new_tokens += static_cast<int64_t>(row.tokens.size()) - row.num_drafts;
+  const auto rows = static_cast<int64_t>(plan.rows.size());
+  span.describe(rows == 0 ? "second tier" : new_tokens == rows ? "decode" : "prompt", rows, tokens);
   publish({});  // the step may take seconds: show who runs now
   publish(run_plan(plan));
 
@@ -175,7 +184,13 @@ void Engine::Impl::step() {
   if (const auto line = activity.line(end, now)) log_info(*line);
 }
 
+StepPlan Engine::Impl::make_plan() {
+  const Span span(profiler, "plan");
+  return scheduler.plan();
+}
+
 void Engine::Impl::apply_inbox() {
+  const Span span(profiler, "inbox");
   std::vector<RequestOutput> aborted;
   bool forgotten = false;
   for (Message& message : inbox.drain()) {
@@ -192,6 +207,7 @@ std::vector<RequestOutput> Engine::Impl::run_plan(const StepPlan& plan) {
   StepResult result;
   std::optional<std::string> error;
   try {
+    const Span span(profiler, "ranks");
     result = executor->run(plan);
     check_result(plan, result);
   } catch (const Error& e) {
@@ -205,6 +221,7 @@ std::vector<RequestOutput> Engine::Impl::run_plan(const StepPlan& plan) {
   const double seconds = seconds_between(start, Clock::now());
   now.run_seconds += seconds;
   ++now.steps;
+  const Span span(profiler, "commit");
   if (!error) return scheduler.commit(plan, std::move(result), seconds);
   log_error("step ", index(plan.id), ", ", plan.rows.size(), " rows: ", *error,
             now.failure.empty() ? "; these requests end with an error" : "; ranks are lost, the engine takes no more requests");
@@ -213,6 +230,7 @@ std::vector<RequestOutput> Engine::Impl::run_plan(const StepPlan& plan) {
 
 // The status first, the outputs after it: whoever has seen a request end also sees its pages free and may use its id again.
 void Engine::Impl::publish(std::vector<RequestOutput> outputs) {
+  const Span span(profiler, "publish");
   now.num_running = scheduler.num_running();
   now.pages_used = cache.pages_used();
   now.pages_cached = cache.pages_cached();

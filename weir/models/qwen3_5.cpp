@@ -55,8 +55,9 @@ void GatedDeltaNet::add_to(Step& s, const Tensor& x, Tensor& residual) const {
 }
 
 void FeedForward::add_to(Step& s, const Tensor& x, Tensor& residual) const {
-  const ops::Routing routing = num_experts > 0 ? ops::route(s.ctx, ops::linear(s.ctx, x, router), num_experts, top_k, /*shared_gate=*/true)
-                                               : all_to_one(s.ctx, x.dim(0));
+  const ops::Routing routing = num_experts > 0
+                                   ? ops::route(s.ctx, ops::linear(s.ctx, x, router, "router"), num_experts, top_k, /*shared_gate=*/true)
+                                   : all_to_one(s.ctx, x.dim(0));
   ops::experts_add(s.ctx, x, routing, experts, residual);
   s.tp.all_reduce(residual);
 }
@@ -71,6 +72,7 @@ void DecoderLayer::forward(Step& s, Tensor& x) const {
 }
 
 Tensor Qwen3_5::forward(Step& s, const Tensor& ids) const {
+  const Span span(s.ctx.profiler, "forward");
   Tensor x = ops::embedding(s.ctx, embed_tokens_, ids);
   for (const DecoderLayer& layer : layers_) layer.forward(s, x);
   return ops::rms_norm(s.ctx, x, norm_, config_.rms_eps);
@@ -106,9 +108,9 @@ void Qwen3_5::draft_remember(Step& s, const Tensor& x) const { mtp_->remember(s,
 
 Tensor Qwen3_5::draft(Step& s, const Tensor& x) const { return mtp_->forward(s, x); }
 
-Tensor Qwen3_5::draft_logits(Step& s, const Tensor& hidden) const { return ops::linear(s.ctx, hidden, mtp_->lm_head); }
+Tensor Qwen3_5::draft_logits(Step& s, const Tensor& hidden) const { return ops::linear(s.ctx, hidden, mtp_->lm_head, "draft head"); }
 
-Tensor Qwen3_5::logits(Step& s, const Tensor& hidden) const { return ops::linear(s.ctx, hidden, lm_head_); }
+Tensor Qwen3_5::logits(Step& s, const Tensor& hidden) const { return ops::linear(s.ctx, hidden, lm_head_, "head"); }
 
 // ---- weights
 

@@ -232,6 +232,7 @@ Tensor make_kv_pool(int64_t pages, int64_t kv_heads, int64_t dim, DType type) {
 }
 
 void write_kv(Context& ctx, const Tensor& k, const Tensor& v, Tensor& pool, const Rows& rows) {
+  const Span span(ctx.profiler, "store keys and values");
   check_pool(pool);
   const Pages pages(pool);
   const int64_t tokens = k.dim(0);
@@ -276,6 +277,7 @@ void write_kv(Context& ctx, const Tensor& k, const Tensor& v, Tensor& pool, cons
 }
 
 Tensor paged_attention(Context& ctx, const Tensor& q, const Tensor& pool, const Rows& rows, float scale) {
+  const Span span(ctx.profiler, "attention");
   check_pool(pool);
   const Pages pages(pool);
   WEIR_CHECK(

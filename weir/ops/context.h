@@ -1,6 +1,8 @@
-// What every operator needs beside its tensors: the compute threads and the arena that results and scratch come from.
+// What every operator needs beside its tensors: the compute threads, the arena that results and scratch come from, and who asks for the
+// time.
 #pragma once
 
+#include "weir/base/profiler.h"
 #include "weir/base/thread_pool.h"
 #include "weir/tensor/arena.h"
 
@@ -9,6 +11,7 @@ namespace weir::ops {
 struct Context {
   ThreadPool& pool;
   Arena& arena;
+  Profiler* profiler = nullptr;
 };
 
 }  // namespace weir::ops

@@ -259,6 +259,7 @@ Tensor make_delta_pool(int64_t slots, const DeltaShape& shape) {
 }
 
 DeltaGates delta_gates(Context& ctx, const Tensor& ba, const Tensor& a_log, const Tensor& dt_bias) {
+  const Span span(ctx.profiler, "delta gates");
   const int64_t tokens = ba.dim(0), heads = a_log.dim(0);
   WEIR_CHECK(ba.dtype() == DType::kF32 && ba.rank() == 2 && ba.dim(1) == 2 * heads, "ba ", ba.shape().str(), " for ", heads, " heads");
   WEIR_CHECK(a_log.dtype() == DType::kF32 && dt_bias.dtype() == DType::kF32 && dt_bias.shape() == a_log.shape() && a_log.rank() == 1,
@@ -278,6 +279,7 @@ DeltaGates delta_gates(Context& ctx, const Tensor& ba, const Tensor& a_log, cons
 
 Tensor gated_delta_rule(Context& ctx, const Tensor& qkv, const DeltaGates& gates, Tensor& delta_pool, const DeltaShape& shape,
                         const Rows& rows) {
+  const Span span(ctx.profiler, "delta rule");
   check_shape(shape);
   WEIR_CHECK(qkv.dtype() == DType::kF32 && qkv.rank() == 2 && qkv.dim(1) == shape.channels(), "qkv ", qkv.shape().str(), " for ",
              shape.channels(), " channels");

@@ -56,6 +56,7 @@ Tensor make_conv_pool(int64_t slots, int64_t channels, int64_t kernel) {
 }
 
 Tensor causal_conv_silu(Context& ctx, const Tensor& u, const Tensor& w, Tensor& conv_pool, const Rows& rows) {
+  const Span span(ctx.profiler, "convolution");
   WEIR_CHECK(w.dtype() == DType::kF32 && w.rank() == 2 && w.dim(0) >= 1 && w.dim(0) <= kMaxKernel, "convolution w ", w.shape().str());
   const int64_t channels = w.dim(1);
   WEIR_CHECK(u.dtype() == DType::kF32 && u.rank() == 2 && u.dim(1) == channels, "convolution of ", u.shape().str(), " with w ",

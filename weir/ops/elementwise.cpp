@@ -28,6 +28,7 @@ const cpu::ElementwiseKernels& kernels() { return cpu::elementwise_kernels(cpu::
 }  // namespace
 
 Tensor rms_norm(Context& ctx, const Tensor& x, const Tensor& w, float eps) {
+  const Span span(ctx.profiler, "norm");
   check_f32(x, 2, "rms_norm x");
   check_vector(w, DType::kF32, x.dim(1), "rms_norm w");
   if (x.device() != DeviceKind::kCpu) not_built("rms_norm", x.device());
@@ -43,6 +44,7 @@ Tensor rms_norm(Context& ctx, const Tensor& x, const Tensor& w, float eps) {
 
 Tensor norm_rope(Context& ctx, const Tensor& x, int64_t heads, int64_t dim, int64_t head_stride, const Tensor& norm_w, float eps,
                  const RopeTable& rope) {
+  const Span span(ctx.profiler, "norm and rotate");
   check_f32(x, 2, "norm_rope x");
   check_vector(norm_w, DType::kF32, dim, "norm_rope w");
   check_f32(rope.cos, 2, "norm_rope cos");
@@ -67,6 +69,7 @@ Tensor norm_rope(Context& ctx, const Tensor& x, int64_t heads, int64_t dim, int6
 }
 
 RopeTable rope_table(Context& ctx, const Tensor& positions, const Tensor& inv_freq, const Tensor& axis_of) {
+  const Span span(ctx.profiler, "rotary table");
   WEIR_CHECK(positions.dtype() == DType::kI32 && positions.rank() == 2 && positions.dim(0) == 3, "rope positions ",
              positions.shape().str());
   const int64_t tokens = positions.dim(1), half = inv_freq.dim(0);
@@ -89,6 +92,7 @@ RopeTable rope_table(Context& ctx, const Tensor& positions, const Tensor& inv_fr
 }
 
 void gate_heads(Context& ctx, Tensor& o, const Tensor& gate, int64_t heads, int64_t dim, int64_t head_stride) {
+  const Span span(ctx.profiler, "gate heads");
   check_f32(o, 2, "gate_heads o");
   check_f32(gate, 2, "gate_heads gate");
   WEIR_CHECK(o.dense() && o.dim(1) == heads * dim && gate.dim(0) == o.dim(0), "o ", o.shape().str(), ", gate ", gate.shape().str());
@@ -103,6 +107,7 @@ void gate_heads(Context& ctx, Tensor& o, const Tensor& gate, int64_t heads, int6
 }
 
 Tensor rms_norm_gated(Context& ctx, const Tensor& o, const Tensor& w, const Tensor& z, int64_t heads, float eps) {
+  const Span span(ctx.profiler, "norm and gate");
   check_f32(o, 2, "rms_norm_gated o");
   check_f32(z, 2, "rms_norm_gated z");
   WEIR_CHECK(heads >= 1 && o.dense() && o.dim(1) % heads == 0 && z.shape() == o.shape(), "o ", o.shape().str(), ", z ", z.shape().str(),
@@ -137,6 +142,7 @@ Tensor silu_mul(Context& ctx, const Tensor& x) {
 }
 
 Tensor embedding(Context& ctx, const Tensor& table, const Tensor& ids) {
+  const Span span(ctx.profiler, "embedding");
   WEIR_CHECK(table.rank() == 2 && (table.dtype() == DType::kF32 || table.dtype() == DType::kBF16), "embedding table ", name(table.dtype()),
              " ", table.shape().str());
   const int64_t tokens = ids.dim(0), dim = table.dim(1);
@@ -176,6 +182,7 @@ Tensor gather_rows(Context& ctx, const Tensor& x, const Tensor& index) {
 }
 
 Routing route(Context& ctx, const Tensor& logits, int64_t num_experts, int64_t top_k, bool shared_gate) {
+  const Span span(ctx.profiler, "choose experts");
   check_f32(logits, 2, "route logits");
   WEIR_CHECK(1 <= top_k && top_k <= num_experts && logits.dim(1) == num_experts + (shared_gate ? 1 : 0), "logits ", logits.shape().str(),
              ", ", top_k, " of ", num_experts, " experts", shared_gate ? " and a shared one" : "");

@@ -16,7 +16,8 @@ void check_product(const Tensor& x, const PackedMatrix& w) {
 
 }  // namespace
 
-Tensor linear(Context& ctx, const Tensor& x, const PackedMatrix& w) {
+Tensor linear(Context& ctx, const Tensor& x, const PackedMatrix& w, const char* what) {
+  const Span span(ctx.profiler, what);
   check_product(x, w);
   Tensor y = ctx.arena.empty({x.dim(0), w.n()});
   switch (x.device()) {
@@ -29,6 +30,7 @@ Tensor linear(Context& ctx, const Tensor& x, const PackedMatrix& w) {
 
 Tensor linear(Context& ctx, const Tensor& x, std::span<const PackedMatrix> stacked) {
   if (stacked.size() == 1) return linear(ctx, x, stacked.front());
+  const Span span(ctx.profiler, kLinear);
   int64_t n = 0;
   for (const PackedMatrix& w : stacked) check_product(x, w), n += w.n();
   Tensor y = ctx.arena.empty({x.dim(0), n});
@@ -49,6 +51,7 @@ Tensor linear(Context& ctx, const Tensor& x, std::span<const PackedMatrix> stack
 }
 
 void linear_add(Context& ctx, const Tensor& x, const PackedMatrix& w, Tensor& y) {
+  const Span span(ctx.profiler, kLinear);
   check_product(x, w);
   WEIR_CHECK(y.dtype() == DType::kF32 && y.shape() == (Shape{x.dim(0), w.n()}), "y ", y.shape().str(), " for [", x.dim(0), ", ", w.n(),
              "]");
@@ -61,6 +64,7 @@ void linear_add(Context& ctx, const Tensor& x, const PackedMatrix& w, Tensor& y)
 }
 
 void experts_add(Context& ctx, const Tensor& x, const Routing& routing, const ExpertWeights& experts, Tensor& y) {
+  const Span span(ctx.profiler, "experts");
   WEIR_CHECK(x.rank() == 2 && x.dtype() == DType::kF32 && y.dtype() == DType::kF32 && y.shape() == x.shape(), "x ", x.shape().str(), ", y ",
              y.shape().str());
   WEIR_CHECK(routing.ids.rank() == 2 && routing.ids.dtype() == DType::kI32 && routing.ids.dim(0) == x.dim(0), "ids ",

@@ -63,8 +63,10 @@ class PackedMatrix {
   Tensor storage_;
 };
 
-// y = x wᵀ.  x [T, k] F32 (rows may be strided) -> [T, n] F32.  T = 0 is fine.
-Tensor linear(Context& ctx, const Tensor& x, const PackedMatrix& w);
+constexpr const char* kLinear = "linear";  // in a profile
+
+// y = x wᵀ.  x [T, k] F32 (rows may be strided) -> [T, n] F32.  T = 0 is fine. what: a literal, its name in a profile.
+Tensor linear(Context& ctx, const Tensor& x, const PackedMatrix& w, const char* what = kLinear);
 // Projections of one input whose results lie side by side, [T, Σ n]: matrices of different types, which cannot be packed into one.
 Tensor linear(Context& ctx, const Tensor& x, std::span<const PackedMatrix> stacked);
 // y += x wᵀ, into an existing [T, n] F32 (the residual stream).

@@ -51,7 +51,9 @@ ModelRunner::ModelRunner(std::unique_ptr<Qwen3_5> model, std::unique_ptr<ThreadP
       pool_(std::move(pool)),
       model_(std::move(model)),
       arena_(static_cast<size_t>(config_.arena_bytes)),
-      cache_(model_->make_cache(config_.cache.num_pages, config_.cache.num_slots, config_.kv_type)) {}
+      cache_(model_->make_cache(config_.cache.num_pages, config_.cache.num_slots, config_.kv_type)) {
+  pool_->set_profiler(config_.profiler);
+}
 
 StepResult ModelRunner::run(const StepPlan& plan) {
   StepResult result{.id = plan.id};
@@ -61,10 +63,12 @@ StepResult ModelRunner::run(const StepPlan& plan) {
     result.tier = config_.tier->events(plan.tier.wait);
   }
   if (plan.rows.empty()) return result;
-  const ModelInput input =
-      build_input(plan, config_.cache.num_pages, config_.cache.num_slots, static_cast<int32_t>(model_->config().vocab_size));
+  const ModelInput input = [&] {
+    const Span span(config_.profiler, "input");
+    return build_input(plan, config_.cache.num_pages, config_.cache.num_slots, static_cast<int32_t>(model_->config().vocab_size));
+  }();
   arena_.reset();
-  ops::Context ctx{*pool_, arena_};
+  ops::Context ctx{*pool_, arena_, config_.profiler};
   Step step{.ctx = ctx, .rows = input.rows, .rope = model_->rope(ctx, input.positions), .cache = cache_, .tp = tp_};
   const Tensor hidden = model_->forward(step, input.ids);
   report_prompts(plan, input, step, hidden, result);
@@ -74,6 +78,7 @@ StepResult ModelRunner::run(const StepPlan& plan) {
 }
 
 void ModelRunner::run_tier(const TierOps& ops) {
+  const Span span(config_.profiler, "second tier");
   TierStore& tier = *config_.tier;
   if (ops.forget_all) tier.forget_all();
   for (const TierSave& save : ops.saves) {
@@ -120,6 +125,7 @@ void ModelRunner::report_prompts(const StepPlan& plan, const ModelInput& input, 
 }
 
 void ModelRunner::sample_rows(const StepPlan& plan, const ModelInput& input, Step& step, const Tensor& hidden, StepResult& result) {
+  const Span span(config_.profiler, "sample");
   const SampleContext context{.eos_token_ids = config_.eos_token_ids, .num_tokens = config_.num_tokens};
   // Whole rows together, since the positions of a row are drawn one after the other.
   struct Drawing {
@@ -158,6 +164,7 @@ void ModelRunner::sample_rows(const StepPlan& plan, const ModelInput& input, Ste
 
 void ModelRunner::draft_rows(const StepPlan& plan, Step& step, const Tensor& hidden, StepResult& result) {
   if (!model_->has_mtp() || plan.rows.empty()) return;
+  const Span span(config_.profiler, "draft");
 
   // The head takes in every token of the step with its true successor, whether a guess is wanted or not, so that its keys and values have
   // no holes. What it writes for refused drafts is written again when their positions are computed for real.

@@ -19,6 +19,7 @@ struct RunnerConfig {
   int32_t num_tokens = 0;  // ids >= this are padding rows of the vocabulary
   std::vector<Token> eos_token_ids;
   std::unique_ptr<TierStore> tier;  // nullptr: there is none
+  Profiler* profiler = nullptr;     // outlives the runner
 };
 
 class ModelRunner {

@@ -245,7 +245,9 @@ uint16_t HttpServer::port() const { return impl_->port; }
 
 void HttpServer::start() { impl_->start(); }
 
-void HttpServer::set_ready(ServedModel model, EngineClient& engine) { impl_->service.set_ready(std::move(model), engine); }
+void HttpServer::set_ready(ServedModel model, EngineClient& engine, ProfileSwitch profile) {
+  impl_->service.set_ready(std::move(model), engine, std::move(profile));
+}
 
 void HttpServer::shutdown() {
   impl_->shared.draining = true;  // at once, for shutting_down(); the rest follows on the server's own thread

@@ -12,6 +12,7 @@
 #include "weir/api/api_options.h"
 #include "weir/api/served_model.h"
 #include "weir/core/engine_client.h"
+#include "weir/server/profile_switch.h"
 
 namespace weir {
 
@@ -49,7 +50,7 @@ class HttpServer {
   void start();  // starts the HTTP threads and returns
 
   // The model is loaded: from now on requests are accepted. The engine must outlive wait(). Called once, from any thread.
-  void set_ready(ServedModel model, EngineClient& engine);
+  void set_ready(ServedModel model, EngineClient& engine, ProfileSwitch profile = {});
 
   // Stops accepting; new requests get 503; those in flight may finish within shutdown_timeout, then they are aborted. Returns at once;
   // any thread, any number of times.

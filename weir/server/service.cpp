@@ -52,8 +52,10 @@ std::string decode_percent(std::string_view text) {
   return out;
 }
 
+constexpr const char* kNoProfile = "this server does not record profiles: it must be started with --profile-dir DIR";
 constexpr std::string_view kOneModel = "/v1/models/";
-constexpr std::string_view kResetPrefixCache = "/reset_prefix_cache";  // needs the key: it makes everybody slower
+// These need the key: they make everybody slower, or write files.
+constexpr std::string_view kResetPrefixCache = "/reset_prefix_cache", kStartProfile = "/start_profile", kStopProfile = "/stop_profile";
 
 }  // namespace
 
@@ -76,9 +78,9 @@ Service::Service(ApiOptions options, std::vector<std::string> api_keys)
   std::erase(api_keys_, "");  // an empty key would let everybody in
 }
 
-void Service::set_ready(ServedModel model, EngineClient& engine) {
+void Service::set_ready(ServedModel model, EngineClient& engine, ProfileSwitch profile) {
   auto metrics = std::make_shared<Metrics>(model.max_model_len);
-  auto loaded = std::make_shared<const Loaded>(Loaded{std::move(model), &engine, std::move(metrics)});
+  auto loaded = std::make_shared<const Loaded>(Loaded{std::move(model), &engine, std::move(metrics), std::move(profile)});
   const std::lock_guard lock(mu_);
   loaded_ = std::move(loaded);
 }
@@ -109,13 +111,17 @@ const std::vector<Service::Route>& Service::routes() {
       {"GET", "/load", &Service::load},
       {"GET", "/metrics", &Service::metrics},
       {"POST", kResetPrefixCache, &Service::reset_prefix_cache},
+      {"POST", kStartProfile, &Service::start_profile},
+      {"POST", kStopProfile, &Service::stop_profile},
       {"GET", "/", &Service::page},
   };
   return table;
 }
 
 bool Service::authorized(const HttpRequest& request) const {
-  if (api_keys_.empty() || !(request.path.starts_with("/v1") || request.path == kResetPrefixCache)) return true;
+  const bool guarded =
+      request.path.starts_with("/v1") || request.path == kResetPrefixCache || request.path == kStartProfile || request.path == kStopProfile;
+  if (api_keys_.empty() || !guarded) return true;
   constexpr std::string_view kScheme = "bearer ";
   std::string_view key = request.authorization;
   const bool bearer = key.size() > kScheme.size() && std::ranges::equal(key.substr(0, kScheme.size()), kScheme, [](char a, char b) {
@@ -202,6 +208,19 @@ Service::Answer Service::load(const HttpRequest&) { return json_reply({{"server_
 Service::Answer Service::reset_prefix_cache(const HttpRequest&) {
   require_loaded()->engine->reset_prefix_cache();
   return HttpReply{200, "text/plain", "", {}};
+}
+
+Service::Answer Service::start_profile(const HttpRequest&) {
+  const auto loaded = require_loaded();
+  if (!loaded->profile.start) fail(ErrorCode::kNotFound, kNoProfile);
+  loaded->profile.start();
+  return HttpReply{200, "text/plain", "", {}};
+}
+
+Service::Answer Service::stop_profile(const HttpRequest&) {
+  const auto loaded = require_loaded();
+  if (!loaded->profile.stop) fail(ErrorCode::kNotFound, kNoProfile);
+  return HttpReply{200, "text/plain; charset=utf-8", loaded->profile.stop() + "\n", {}};
 }
 
 Service::Answer Service::metrics(const HttpRequest&) {

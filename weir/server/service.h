@@ -17,6 +17,7 @@
 #include "weir/api/served_model.h"
 #include "weir/core/engine_client.h"
 #include "weir/server/metrics.h"
+#include "weir/server/profile_switch.h"
 
 namespace weir {
 
@@ -45,6 +46,7 @@ class Service {
     ServedModel model;
     EngineClient* engine;  // never null, not owned
     std::shared_ptr<Metrics> metrics;
+    ProfileSwitch profile;
   };
   // A generation that has been checked and is to be submitted to the engine.
   struct Job {
@@ -55,7 +57,7 @@ class Service {
 
   Service(ApiOptions options, std::vector<std::string> api_keys);
 
-  void set_ready(ServedModel model, EngineClient& engine);
+  void set_ready(ServedModel model, EngineClient& engine, ProfileSwitch profile = {});
   void set_draining() { draining_ = true; }  // from now on everything that needs the engine is answered 503
 
   // Never throws: what goes wrong is a reply.
@@ -86,6 +88,8 @@ class Service {
   Answer version(const HttpRequest& request);
   Answer load(const HttpRequest& request);
   Answer reset_prefix_cache(const HttpRequest& request);
+  Answer start_profile(const HttpRequest& request);
+  Answer stop_profile(const HttpRequest& request);
   Answer metrics(const HttpRequest& request);
   Answer page(const HttpRequest& request);
   Answer job(std::unique_ptr<Generation> generation, std::shared_ptr<const Loaded> loaded);
