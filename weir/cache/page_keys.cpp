@@ -1,19 +1,13 @@
 #include "weir/cache/page_keys.h"
 
 #include "weir/base/check.h"
+#include "weir/base/mix.h"
 
 namespace weir {
 namespace {
 
-// The finaliser of splitmix64: every bit of the sum reaches every bit of the result.
-uint64_t mix(uint64_t x) {
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
-
 void absorb(PageKey& key, uint64_t word) {
-  key.a = mix(key.a + word + 0x9e3779b97f4a7c15u);
+  key.a = mix(key.a + word + kGolden);
   key.b = mix((key.b ^ word) * 0xd6e8feb86659fd93u + 0xa0761d6478bd642fu);
 }
 

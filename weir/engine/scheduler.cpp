@@ -7,20 +7,13 @@
 
 #include "weir/base/check.h"
 #include "weir/base/log.h"
+#include "weir/base/mix.h"
 #include "weir/cache/policy.h"
 
 namespace weir {
 namespace {
 
 constexpr int32_t kMostFetching = 4;  // sequences for which bytes of the second tier are brought near at once
-
-// splitmix64: neighbouring counters give unrelated seeds.
-uint64_t mix(uint64_t x) {
-  x += 0x9e3779b97f4a7c15u;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
 
 bool needs_history(const SamplingParams& p) {
   return p.presence_penalty != 0 || p.frequency_penalty != 0 || p.repetition_penalty != 1 || !p.bad_words.empty();
@@ -83,7 +76,7 @@ void Scheduler::add(Request request) {
   seq->id = SeqId{num_added_++};
   seq->tokens = std::exchange(request.prompt, {});
   seq->num_prompt = static_cast<int32_t>(seq->tokens.size());
-  seq->seed = request.sampling->seed.value_or(mix(config_.seed ^ mix(index(seq->id))));
+  seq->seed = request.sampling->seed.value_or(mix((config_.seed ^ mix(index(seq->id) + kGolden)) + kGolden));
   seq->keys = PageKeys(request.cache_salt, config_.cache.key_secret);
   seq->request = std::move(request);
   const bool is_new = by_request_.emplace(seq->request.id, seq->id).second;

@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "weir/base/error.h"
+#include "weir/base/mix.h"
 
 namespace weir {
 namespace {
@@ -124,13 +125,8 @@ Token draw(std::span<const float> logits, const Sampling& how, float max_logit) 
 }  // namespace
 
 double uniform(uint64_t seed, uint64_t n) {
-  uint64_t x = seed + 0x9e3779b97f4a7c15u * (n + 1);
-  for (int round = 0; round < 2; ++round) {  // a second round decorrelates neighbouring seeds
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    x ^= x >> 31;
-    x += 0x9e3779b97f4a7c15u;
-  }
+  // A second round decorrelates neighbouring seeds.
+  const uint64_t x = mix(mix(seed + kGolden * (n + 1)) + kGolden) + kGolden;
   return static_cast<double>(x >> 11) * 0x1.0p-53;
 }
 
