@@ -203,8 +203,13 @@ std::unique_ptr<Qwen3_5> load_weights(const ModelConfig& config, const Checkpoin
   if (!with_mtp) reader.ignore("mtp.");
   ProgressBar bar("Loading weights", checkpoint.total_bytes(), !options.quiet && ::isatty(STDERR_FILENO) != 0);
   Loader loader(reader, compute, pool, [&](int64_t bytes) { bar.advance(bytes); }, fp8_as(options));
+  std::optional<PackedCache> packed;
+  if (!options.packed_cache.empty())
+    loader.use(packed.emplace(options.packed_cache, options.model,
+                              concat(name(compute), ", fp8 as ", options.fp8_as, with_mtp ? ", mtp" : "")));
   auto model = std::make_unique<Qwen3_5>(config, loader, with_mtp);
   reader.expect_all_taken();
+  if (packed) packed->finish();
   return model;
 }
 
