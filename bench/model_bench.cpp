@@ -139,7 +139,8 @@ int compare(ModelRunner& first, ModelRunner& second, int rounds) {
 struct Stream {
   int32_t seq;
   int32_t most_drafts;
-  std::vector<Token> tokens, drafts = {};
+  std::vector<Token> tokens;
+  TokenList drafts = {};
   int32_t computed = 0;
 
   SeqStep next() const {

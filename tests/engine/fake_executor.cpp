@@ -76,7 +76,7 @@ FakeExecutor::FakeExecutor(EngineConfig config)
       heads_(pages_),
       slots_(static_cast<size_t>(config_.cache.num_slots)) {}
 
-StepResult FakeExecutor::run(const StepPlan& plan) {
+StepResult FakeExecutor::run(const StepPlan& plan, StepResult) {
   check_plan(plan);
   if (before_step) before_step(plan);
   StepResult result{plan.id, {}, run_tier(plan.tier)};

@@ -30,7 +30,7 @@ class FakeExecutor final : public Executor {
  public:
   explicit FakeExecutor(EngineConfig config);
 
-  StepResult run(const StepPlan& plan) override;
+  StepResult run(const StepPlan& plan, StepResult storage = {}) override;
 
   // Called before each plan; may throw, as a broken rank does.
   std::function<void(const StepPlan&)> before_step;

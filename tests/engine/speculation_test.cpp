@@ -54,7 +54,7 @@ TEST(Speculation, ARowWithGuessesStaysInItsBlockAndEndsWithItsRequest) {
     seq.num_prompt = prompt;
     seq.tokens.assign(static_cast<size_t>(prompt + output), 1);
     seq.num_computed = prompt + output - 1;
-    seq.drafts.assign(guesses, 1);
+    seq.drafts = std::vector<Token>(guesses, 1);
     return drafts_to_verify(seq, most, config);
   };
   EXPECT_EQ(at(10, 5, 8, 8), 8);

@@ -33,7 +33,8 @@ std::vector<float> favour(Token token) {
 
 Verdict verify_rows(std::vector<std::vector<float>> logits, const std::vector<Token>& drafts, const Sampling& sampling) {
   std::vector<std::span<float>> rows(logits.begin(), logits.end());
-  return verify(rows, drafts, sampling, kContext);
+  SampleScratch scratch;
+  return verify(rows, drafts, sampling, kContext, scratch);
 }
 
 TEST(Verify, WithoutDraftsIsOneDraw) { EXPECT_EQ(verify_rows({favour(3)}, {}, how({.temperature = 0})).tokens, std::vector<Token>{3}); }
@@ -95,12 +96,13 @@ Pair draw_speculatively(const Sampling& sampling, uint64_t salt) {
 
 Pair draw_plainly(const Sampling& sampling, uint64_t salt) {
   std::vector<float> logits = logits_after(0, salt);
-  const Token first = sample(logits, sampling, kContext).token;
+  SampleScratch scratch;
+  const Token first = sample(logits, sampling, kContext, scratch).token;
   Sampling next = sampling;
   next.output_index = 1;
   next.history.push_back(first);
   logits = logits_after(first, salt);
-  return {first, sample(logits, next, kContext).token};
+  return {first, sample(logits, next, kContext, scratch).token};
 }
 
 class VerifiedPairs : public testing::TestWithParam<SamplingParams> {};

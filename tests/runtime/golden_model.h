@@ -103,8 +103,8 @@ class GoldenModel {
   template <class Body>
   void with_step(std::vector<SeqStep> rows, const Body& body) {
     const StepPlan plan{.id = StepId(1), .rows = std::move(rows)};
-    const ModelInput input = build_input(plan, kPages, kSlots, static_cast<int32_t>(config_.vocab_size));
     arena_.reset();
+    const ModelInput input = build_input(plan, kPages, kSlots, static_cast<int32_t>(config_.vocab_size), arena_);
     ops::Context ctx{pool_, arena_};
     Step s{.ctx = ctx, .rows = input.rows, .rope = model_->rope(ctx, input.positions), .cache = cache_, .tp = tp_};
     body(s, input.ids);

@@ -7,6 +7,12 @@
 namespace weir {
 namespace {
 
+Arena& arena() {
+  static Arena arena(1 << 20);
+  arena.reset();
+  return arena;
+}
+
 SeqStep row(int32_t start, std::vector<Token> tokens, int32_t slot = 1) {
   SeqStep step;
   step.start = start;
@@ -23,7 +29,7 @@ std::vector<int32_t> list(const Tensor& t) { return {t.data<int32_t>(), t.data<i
 TEST(ModelInput, LaysRowsOneAfterAnother) {
   StepPlan plan;
   plan.rows = {row(0, {5, 6, 7}, 0), row(20, {9})};
-  const ModelInput in = build_input(plan, 8, 4, 100);
+  const ModelInput in = build_input(plan, 8, 4, 100, arena());
   EXPECT_EQ(list(in.ids), (std::vector<int32_t>{5, 6, 7, 9}));
   EXPECT_EQ(list(in.positions), (std::vector<int32_t>{0, 1, 2, 20, 0, 1, 2, 20, 0, 1, 2, 20}));
   EXPECT_EQ(list(in.rows.row_starts), (std::vector<int32_t>{0, 3, 4}));
@@ -32,7 +38,7 @@ TEST(ModelInput, LaysRowsOneAfterAnother) {
 }
 
 TEST(ModelInput, AnEmptyPlanIsAnEmptyInput) {
-  const ModelInput in = build_input({}, 8, 4, 100);
+  const ModelInput in = build_input({}, 8, 4, 100, arena());
   EXPECT_EQ(in.ids.dim(0), 0);
   EXPECT_EQ(in.rows.num_rows(), 0);
 }
@@ -42,7 +48,7 @@ TEST(ModelInput, RefusesAPlanThatContradictsItself) {
     StepPlan plan;
     plan.rows = {row(20, {1, 2})};
     change(plan.rows[0]);
-    EXPECT_THROW(build_input(plan, 8, 4, 100), Error);
+    EXPECT_THROW(build_input(plan, 8, 4, 100, arena()), Error);
   };
   refused([](SeqStep& r) { r.tokens = {}; });
   refused([](SeqStep& r) { r.tokens = {100}; });
@@ -65,14 +71,14 @@ TEST(ModelInput, RefusesAPlanThatContradictsItself) {
 TEST(ModelInput, RefusesASlotThatTwoRowsUseAndOneWrites) {
   StepPlan plan;
   plan.rows = {row(20, {1, 2}, 0), row(20, {1, 2}, 1)};
-  EXPECT_NO_THROW(build_input(plan, 8, 4, 100));
+  EXPECT_NO_THROW(build_input(plan, 8, 4, 100, arena()));
   plan.rows[1].state_read = SlotId(3);
   plan.rows[0].state_read = SlotId(3);
-  EXPECT_NO_THROW(build_input(plan, 8, 4, 100)) << "two may read one snapshot";
+  EXPECT_NO_THROW(build_input(plan, 8, 4, 100, arena())) << "two may read one snapshot";
   plan.rows[1].state_read = SlotId(0);
-  EXPECT_THROW(build_input(plan, 8, 4, 100), Error);
+  EXPECT_THROW(build_input(plan, 8, 4, 100, arena()), Error);
   plan.rows[1] = row(20, {1, 2}, 0);
-  EXPECT_THROW(build_input(plan, 8, 4, 100), Error);
+  EXPECT_THROW(build_input(plan, 8, 4, 100, arena()), Error);
 }
 
 }  // namespace

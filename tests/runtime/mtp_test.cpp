@@ -89,7 +89,7 @@ struct Decoding {
     ASSERT_EQ(result.error, "");
     tokens.insert(tokens.end(), result.tokens.begin(), result.tokens.end());
     computed = static_cast<int32_t>(tokens.size()) - 1;
-    drafts = result.drafts;
+    drafts.assign(result.drafts.begin(), result.drafts.end());
   }
 };
 
@@ -117,7 +117,7 @@ TEST_P(Mtp, DraftsAndAcceptanceAreThoseOfTransformers) {
       decoding.take(result.rows[0]);
       return result.rows[0].tokens;
     };
-    std::vector<Token> drawn = step();
+    TokenList drawn = step();
     for (const Json& want : trace) {
       ASSERT_EQ(drawn.back(), want.at("sampled").get<Token>());
       std::vector<Token> wanted = want.at("drafts").get<std::vector<Token>>();

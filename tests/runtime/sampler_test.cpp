@@ -20,8 +20,9 @@ Sampling how(SamplingParams params, uint64_t seed = 1, int32_t output_index = 0)
 
 Token draw(std::vector<float> logits, const Sampling& sampling, int32_t num_tokens = -1) {
   const std::vector<Token> eos = {3};
-  return sample(logits, sampling, {.eos_token_ids = eos, .num_tokens = num_tokens < 0 ? static_cast<int32_t>(logits.size()) : num_tokens})
-      .token;
+  SampleScratch scratch;
+  const SampleContext context{.eos_token_ids = eos, .num_tokens = num_tokens < 0 ? static_cast<int32_t>(logits.size()) : num_tokens};
+  return sample(logits, sampling, context, scratch).token;
 }
 
 // Shares of the tokens over many output positions.
@@ -120,8 +121,9 @@ TEST(Sampler, ReportsWhatCannotBeDrawn) {
 TEST(Sampler, LogprobsAreOfTheUntouchedDistribution) {
   std::vector<float> logits = {0, 1, 2, 3};
   const std::vector<Token> eos;
+  SampleScratch scratch;
   const Sample s =
-      sample(logits, how({.temperature = 0, .logit_bias = {{0, 100.0f}}, .logprobs = 2}), {.eos_token_ids = eos, .num_tokens = 4});
+      sample(logits, how({.temperature = 0, .logit_bias = {{0, 100.0f}}, .logprobs = 2}), {.eos_token_ids = eos, .num_tokens = 4}, scratch);
   const double total = 1 + std::exp(1) + std::exp(2) + std::exp(3);
   ASSERT_EQ(s.logprobs.size(), 3u);
   EXPECT_EQ(s.logprobs[0].token, 0);

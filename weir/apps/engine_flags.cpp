@@ -59,6 +59,11 @@ std::vector<FlagSpec> engine_flags() {
                "each and integer products; half the bytes, and one more rounding.",
        .fallback = defaults.fp8_as,
        .choices = {"bfloat16", "int8"}},
+      {.name = "packed-cache",
+       .group = "Model",
+       .help = "Directory for a copy of the weights as the kernels read them, which the next start reads instead of converting the "
+               "checkpoint. It takes as much disk as the weights take memory.",
+       .value_name = "DIR"},
       {.name = "max-model-len",
        .type = FlagType::kCount,
        .group = "Model",
@@ -198,6 +203,7 @@ EngineOptions engine_options(const Flags& flags) {
   options.fp8_as = flags.text("fp8-as");
   options.kv_cache_dtype = cache_type(flags, "kv-cache-dtype", {"auto", "bfloat16", "float32", "int8"});
   options.state_dtype = cache_type(flags, "mamba-ssm-cache-dtype", {"auto", "float32", "bfloat16"});
+  options.packed_cache = flags.find_text("packed-cache").value_or("");
   options.threads = static_cast<int>(flags.integer("threads"));
   const int64_t length = flags.find_integer("max-model-len").value_or(-1);  // nullopt: the word auto
   if (length == 0) throw UsageError("--max-model-len must be at least 1, or auto or -1 to choose it, got 0");

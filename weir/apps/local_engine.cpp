@@ -203,8 +203,13 @@ std::unique_ptr<Qwen3_5> load_weights(const ModelConfig& config, const Checkpoin
   if (!with_mtp) reader.ignore("mtp.");
   ProgressBar bar("Loading weights", checkpoint.total_bytes(), !options.quiet && ::isatty(STDERR_FILENO) != 0);
   Loader loader(reader, compute, pool, [&](int64_t bytes) { bar.advance(bytes); }, fp8_as(options));
+  std::optional<PackedCache> packed;
+  if (!options.packed_cache.empty())
+    loader.use(packed.emplace(options.packed_cache, options.model,
+                              concat(name(compute), ", fp8 as ", options.fp8_as, with_mtp ? ", mtp" : "")));
   auto model = std::make_unique<Qwen3_5>(config, loader, with_mtp);
   reader.expect_all_taken();
+  if (packed) packed->finish();
   return model;
 }
 
@@ -269,14 +274,16 @@ LocalEngine start_local_engine(const EngineOptions& options, Profiler* profiler)
   const uint64_t key_secret = tier ? tier->secret() : std::random_device{}();
   auto model = load_weights(config, checkpoint, compute, options);
   // Reserved address space, touched only as far as steps need it: twice the estimate costs nothing and an aborting server would.
-  auto runner = std::make_unique<ModelRunner>(std::move(model), std::make_unique<ThreadPool>(threads),
-                                              RunnerConfig{.cache = {.num_pages = plan.num_pages, .num_slots = plan.num_slots},
-                                                           .types = types,
-                                                           .arena_bytes = 2 * plan.activations,
-                                                           .num_tokens = out.model.tokenizer->size(),
-                                                           .eos_token_ids = eos,
-                                                           .tier = std::move(tier),
-                                                           .profiler = profiler});
+  auto runner = std::make_unique<ModelRunner>(
+      std::move(model), std::make_unique<ThreadPool>(threads),
+      RunnerConfig{.cache = {.num_pages = plan.num_pages, .num_slots = plan.num_slots},
+                   .types = types,
+                   .arena_bytes =
+                       2 * (plan.activations + input_bytes(plan.max_num_seqs, batched, pages_for(plan.max_model_len) + 1, plan.num_slots)),
+                   .num_tokens = out.model.tokenizer->size(),
+                   .eos_token_ids = eos,
+                   .tier = std::move(tier),
+                   .profiler = profiler});
   out.engine = std::make_unique<Engine>(EngineConfig{.cache = {.num_pages = plan.num_pages,
                                                                .num_slots = plan.num_slots,
                                                                .prefix_caching = options.enable_prefix_caching,

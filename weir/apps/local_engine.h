@@ -35,6 +35,7 @@ struct EngineOptions {
   int64_t kv_offload_size = 0;  // bytes of the second tier; 0: there is none
   std::string kv_offload_dir;   // empty: in memory
   bool kv_offload_keep = false;
+  std::string packed_cache;  // directory for packed weights; empty: none
   uint64_t seed = 0;
   std::string generation_config = "auto";          // auto: generation_config.json of the model; vllm: none; else a directory
   std::optional<Json> override_generation_config;  // an object, over the file's fields

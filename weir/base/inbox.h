@@ -1,10 +1,10 @@
-// Inbox<T>: the one queue between threads. Many producers, one consumer.
+// Inbox<T>: the one queue between threads. Many producers, one consumer. Once it has held as many items as it ever will, nothing allocates.
 // Closed means: no more items come; the consumer drains the rest, then pop() returns nullopt and push() returns false.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <deque>
 #include <mutex>
 #include <optional>
 #include <utility>
@@ -21,39 +21,38 @@ class Inbox {
       const std::lock_guard lock(mu_);
       if (closed_) return false;
       items_.push_back(std::move(item));
+      has_items_ = true;
     }
     ready_.notify_one();
     return true;
   }
 
-  // Everything that is there now, without waiting.
-  std::vector<T> drain() {
+  // The next item, if there is one; without a lock when there is none.
+  std::optional<T> try_pop() {
+    if (next_ < taken_.size()) return next();
+    if (!has_items_) return std::nullopt;
     const std::lock_guard lock(mu_);
-    std::vector<T> out(std::make_move_iterator(items_.begin()), std::make_move_iterator(items_.end()));
-    items_.clear();
-    return out;
+    return next();
   }
 
   // Waits for an item; nullopt once closed and empty.
   std::optional<T> pop() {
+    if (next_ < taken_.size()) return next();
     std::unique_lock lock(mu_);
-    ready_.wait(lock, [this] { return closed_ || !items_.empty(); });
-    if (items_.empty()) return std::nullopt;
-    T item = std::move(items_.front());
-    items_.pop_front();
-    return item;
+    ready_.wait(lock, [this] { return closed_ || has_items_; });
+    return next();
   }
 
   // Waits until there is an item, the queue is closed, or the time is over.
   void wait_for(std::chrono::milliseconds timeout) {
     std::unique_lock lock(mu_);
-    ready_.wait_for(lock, timeout, [this] { return closed_ || !items_.empty(); });
+    ready_.wait_for(lock, timeout, [this] { return closed_ || has_items_ || next_ < taken_.size(); });
   }
 
   // Waits until there is an item or the queue is closed.
   void wait() {
     std::unique_lock lock(mu_);
-    ready_.wait(lock, [this] { return closed_ || !items_.empty(); });
+    ready_.wait(lock, [this] { return closed_ || has_items_ || next_ < taken_.size(); });
   }
 
   void close() {
@@ -64,16 +63,28 @@ class Inbox {
     ready_.notify_all();
   }
 
-  bool closed() const {
-    const std::lock_guard lock(mu_);
-    return closed_;
-  }
+  bool closed() const { return closed_; }
 
  private:
-  mutable std::mutex mu_;
+  // The consumer's. With all taken items handed out, it needs the lock.
+  std::optional<T> next() {
+    if (next_ == taken_.size()) {
+      taken_.clear();
+      next_ = 0;
+      taken_.swap(items_);
+      has_items_ = false;
+    }
+    if (taken_.empty()) return std::nullopt;
+    return std::move(taken_[next_++]);
+  }
+
+  std::mutex mu_;
   std::condition_variable ready_;
-  std::deque<T> items_;  // guarded by mu_
-  bool closed_ = false;  // guarded by mu_
+  std::vector<T> items_;                // guarded by mu_
+  std::atomic<bool> has_items_{false};  // written under mu_
+  std::atomic<bool> closed_{false};     // written under mu_
+  std::vector<T> taken_;                // the consumer's: items that it has taken out …
+  size_t next_ = 0;                     // … of which it has handed out so many
 };
 
 }  // namespace weir

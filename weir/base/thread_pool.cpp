@@ -88,6 +88,7 @@ struct ThreadPool::State {
   }
 
   void member(int index) {
+    pthread_setname_np(pthread_self(), "weir-compute");
     if (cores.empty()) {
       pthread_setaffinity_np(pthread_self(), sizeof(cpu_set_t), &machine().allowed);  // the creator may itself be pinned
     } else {

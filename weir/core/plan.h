@@ -55,8 +55,8 @@ struct StepPlan {
 
 struct RowResult {
   SeqId seq{};
-  std::vector<Token> tokens;                      // accepted drafts and the sampled token; empty when nothing was sampled
-  std::vector<Token> drafts;                      // guesses for the tokens that follow, at most want_drafts
+  TokenList tokens;                               // accepted drafts and the sampled token; empty when nothing was sampled
+  TokenList drafts;                               // guesses for the tokens that follow, at most want_drafts
   std::vector<PositionLogprobs> logprobs;         // parallel to tokens when asked for
   std::vector<PositionLogprobs> prompt_logprobs;  // parallel to prompt_next when asked for
   std::string error;                              // not empty: this row failed, the others did not

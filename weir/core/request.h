@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "weir/base/small_vector.h"
+#include "weir/core/config.h"
 #include "weir/core/ids.h"
 
 namespace weir {
@@ -70,10 +72,13 @@ struct Usage {
   int32_t accepted_drafts = 0, rejected_drafts = 0;  // guesses of a draft head that were right, or computed in vain
 };
 
+// What one step adds to a sequence: guesses that were right, and the token drawn after them.
+using TokenList = SmallVector<Token, kMaxDrafts + 1>;
+
 // One step's news of one request; several may follow each other quickly, tokens never repeat.
 struct RequestOutput {
   RequestId id{};
-  std::vector<Token> tokens;                      // new ones; includes the stop token that ends the request
+  TokenList tokens;                               // new ones; includes the stop token that ends the request
   std::vector<PositionLogprobs> logprobs;         // parallel to tokens when asked for, else empty
   std::vector<PositionLogprobs> prompt_logprobs;  // with the first output only: prompt tokens 1 … n-1
   std::optional<Finish> finish;                   // the last output of a request has it

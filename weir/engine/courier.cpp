@@ -27,7 +27,8 @@ void Courier::run() {
       WEIR_CHECK(is_new, "request ", index(added->first), " has two listeners");
       continue;
     }
-    for (RequestOutput& output : std::get<std::vector<RequestOutput>>(*errand)) {
+    auto& outputs = std::get<std::vector<RequestOutput>>(*errand);
+    for (RequestOutput& output : outputs) {
       const auto listener = listeners_.find(output.id);
       WEIR_CHECK(listener != listeners_.end(), "request ", index(output.id), " has no listener");
       if (!output.finish) {
@@ -38,6 +39,8 @@ void Courier::run() {
       listeners_.erase(listener);
       last(std::move(output));
     }
+    outputs.clear();
+    spare_.push(std::move(outputs));
   }
 }
 

@@ -25,6 +25,8 @@ class Courier {
   // One thread calls these. An id may be used again once its last output has been handed in.
   void add(RequestId id, EngineClient::OnOutput listener);
   void deliver(std::vector<RequestOutput> outputs);  // each of a request that was added and has had no last output
+  // What held outputs that have been delivered, to be filled again.
+  std::vector<RequestOutput> storage() { return spare_.try_pop().value_or(std::vector<RequestOutput>{}); }
 
  private:
   using Errand = std::variant<std::pair<RequestId, EngineClient::OnOutput>, std::vector<RequestOutput>>;
@@ -32,6 +34,7 @@ class Courier {
   void run();
 
   Inbox<Errand> errands_;
+  Inbox<std::vector<RequestOutput>> spare_;                          // goes the other way
   std::unordered_map<RequestId, EngineClient::OnOutput> listeners_;  // owned by the thread
   std::thread thread_;
 };

@@ -59,6 +59,7 @@ struct Engine::Impl {
   StepPlan make_plan();
   std::vector<RequestOutput> run_plan(const StepPlan& plan);
   void publish(std::vector<RequestOutput> outputs);
+  bool queues_changed() const;
   void close();
   void keep_prefixes();
 
@@ -73,6 +74,7 @@ struct Engine::Impl {
   Courier courier;
   EngineStatus now;
   ActivityLog activity;
+  StepResult result;  // of the last step: lends its memory to the next one
 
   mutable std::mutex mu;
   std::unordered_set<RequestId> live;  // guarded by mu: accepted, and not yet finished
@@ -169,15 +171,16 @@ void Engine::Impl::step() {
   const double run_before = now.run_seconds;
 
   apply_inbox();
-  const StepPlan plan = make_plan();
+  StepPlan plan = make_plan();
   if (plan.rows.empty() && plan.tier.empty()) return;
   int64_t tokens = 0, new_tokens = 0;
   for (const SeqStep& row : plan.rows)
     tokens += static_cast<int64_t>(row.tokens.size()), new_tokens += static_cast<int64_t>(row.tokens.size()) - row.num_drafts;
   const auto rows = static_cast<int64_t>(plan.rows.size());
   span.describe(rows == 0 ? "second tier" : new_tokens == rows ? "decode" : "prompt", rows, tokens);
-  publish({});  // the step may take seconds: show who runs now
+  if (queues_changed()) publish({});  // the step may take seconds: show who runs now
   publish(run_plan(plan));
+  scheduler.recycle(std::move(plan));
 
   const auto end = Clock::now();
   now.host_seconds += seconds_between(start, end) - (now.run_seconds - run_before);
@@ -193,10 +196,10 @@ void Engine::Impl::apply_inbox() {
   const Span span(profiler, "inbox");
   std::vector<RequestOutput> aborted;
   bool forgotten = false;
-  for (Message& message : inbox.drain()) {
-    forgotten |= std::holds_alternative<ResetPrefixCache>(message.command);
-    if (const Add* add = std::get_if<Add>(&message.command)) courier.add(add->request.id, std::move(message.on_output));
-    if (auto output = scheduler.apply(std::move(message.command))) aborted.push_back(std::move(*output));
+  while (auto message = inbox.try_pop()) {
+    forgotten |= std::holds_alternative<ResetPrefixCache>(message->command);
+    if (const Add* add = std::get_if<Add>(&message->command)) courier.add(add->request.id, std::move(message->on_output));
+    if (auto output = scheduler.apply(std::move(message->command))) aborted.push_back(std::move(*output));
   }
   if (forgotten || !aborted.empty()) publish(std::move(aborted));
 }
@@ -204,11 +207,10 @@ void Engine::Impl::apply_inbox() {
 // The ranks execute the plan. Whatever goes wrong there ends the requests of this plan, not the engine, unless ranks are lost.
 std::vector<RequestOutput> Engine::Impl::run_plan(const StepPlan& plan) {
   const auto start = Clock::now();
-  StepResult result;
   std::optional<std::string> error;
   try {
     const Span span(profiler, "ranks");
-    result = executor->run(plan);
+    result = executor->run(plan, std::move(result));
     check_result(plan, result);
   } catch (const Error& e) {
     error = concat("the step failed: ", e.what());
@@ -222,10 +224,15 @@ std::vector<RequestOutput> Engine::Impl::run_plan(const StepPlan& plan) {
   now.run_seconds += seconds;
   ++now.steps;
   const Span span(profiler, "commit");
-  if (!error) return scheduler.commit(plan, std::move(result), seconds);
+  if (!error) return scheduler.commit(plan, std::move(result), seconds, courier.storage());
+  result = {};  // whatever it was made of
   log_error("step ", index(plan.id), ", ", plan.rows.size(), " rows: ", *error,
             now.failure.empty() ? "; these requests end with an error" : "; ranks are lost, the engine takes no more requests");
   return scheduler.fail_rows(plan, *error);
+}
+
+bool Engine::Impl::queues_changed() const {
+  return now.num_running != scheduler.num_running() || now.num_waiting != scheduler.num_waiting();
 }
 
 // The status first, the outputs after it: whoever has seen a request end also sees its pages free and may use its id again.

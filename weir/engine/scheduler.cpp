@@ -13,7 +13,8 @@
 namespace weir {
 namespace {
 
-constexpr int32_t kMostFetching = 4;  // sequences for which bytes of the second tier are brought near at once
+constexpr int32_t kMostTokensReserved = 4096;  // for the answer of a request, before it has them
+constexpr int32_t kMostFetching = 4;           // sequences for which bytes of the second tier are brought near at once
 
 bool needs_history(const SamplingParams& p) {
   return p.presence_penalty != 0 || p.frequency_penalty != 0 || p.repetition_penalty != 1 || !p.bad_words.empty();
@@ -76,7 +77,12 @@ void Scheduler::add(Request request) {
   seq->id = SeqId{num_added_++};
   seq->tokens = std::exchange(request.prompt, {});
   seq->num_prompt = static_cast<int32_t>(seq->tokens.size());
+<<<<<<< HEAD
   seq->seed = request.sampling->seed.value_or(mix((config_.seed ^ mix(index(seq->id) + kGolden)) + kGolden));
+=======
+  seq->tokens.reserve(seq->tokens.size() + static_cast<size_t>(std::min(request.sampling->max_tokens, kMostTokensReserved)));
+  seq->seed = request.sampling->seed.value_or(mix(config_.seed ^ mix(index(seq->id))));
+>>>>>>> cpu
   seq->keys = PageKeys(request.cache_salt, config_.cache.key_secret);
   seq->request = std::move(request);
   const bool is_new = by_request_.emplace(seq->request.id, seq->id).second;
@@ -87,32 +93,37 @@ void Scheduler::add(Request request) {
 
 StepPlan Scheduler::plan() {
   const int64_t preemptions_before = counters_.preemptions;
-  std::vector<Sequence*> ready = running_with_pages();
-  // Decodes come before prompt chunks, so that a long prompt does not stall the streams. Since no more sequences run than the budget
-  // has tokens (most_running), decodes never take all of it from a running prompt.
-  const auto prompts = std::stable_partition(ready.begin(), ready.end(), [](const Sequence* seq) { return seq->num_pending() == 1; });
+  give_pages_to_running();
 
-  StepPlan plan{StepId{num_plans_++}, {}};
+  StepPlan plan = std::exchange(spare_plan_, {});
+  plan.id = StepId{num_plans_++};
   int32_t budget = config_.scheduler.max_num_batched_tokens;
   // As many guesses now as are wanted for the next step: those of the last step are verified as far as they are still wanted.
-  const int32_t most_drafts = draft_policy_.choose(static_cast<int32_t>(prompts - ready.begin()));
-  int32_t draft_budget = std::min(budget / 2, budget - static_cast<int32_t>(ready.size()));
+  const int32_t most_drafts = draft_policy_.choose(static_cast<int32_t>(decodes_.size()));
+  int32_t draft_budget = std::min(budget / 2, budget - static_cast<int32_t>(decodes_.size() + prompts_.size()));
   const auto give = [&](Sequence& seq, int32_t num_tokens, int32_t num_drafts) {
-    plan.rows.push_back(make_row(seq, num_tokens, num_drafts, most_drafts));
+    if (spare_rows_.empty()) {
+      plan.rows.emplace_back();
+    } else {
+      plan.rows.push_back(std::move(spare_rows_.back()));
+      spare_rows_.pop_back();
+    }
+    fill_row(plan.rows.back(), seq, num_tokens, num_drafts, most_drafts);
     budget -= num_tokens + num_drafts;
   };
-  for (auto decode = ready.begin(); decode != prompts; ++decode) {
-    Sequence& seq = **decode;
-    const int32_t num_drafts = grow_for_drafts(seq, std::min(drafts_to_verify(seq, most_drafts, config_), draft_budget));
+  // Decodes come before prompt chunks, so that a long prompt does not stall the streams. Since no more sequences run than the budget
+  // has tokens (most_running), decodes never take all of it from a running prompt.
+  for (Sequence* const seq : decodes_) {
+    const int32_t num_drafts = grow_for_drafts(*seq, std::min(drafts_to_verify(*seq, most_drafts, config_), draft_budget));
     draft_budget -= num_drafts;
-    give(seq, 1, num_drafts);
+    give(*seq, 1, num_drafts);
   }
 
   // The first prompt takes what there is, so that it always gets on; the others wait for room for a whole block.
   bool is_first = true;
-  for (auto prompt = prompts; prompt != ready.end(); ++prompt) {
-    const int32_t num_tokens = chunk_tokens(**prompt, budget, std::exchange(is_first, false), config_.scheduler);
-    if (num_tokens > 0) give(**prompt, num_tokens, 0);
+  for (Sequence* const seq : prompts_) {
+    const int32_t num_tokens = chunk_tokens(*seq, budget, std::exchange(is_first, false), config_.scheduler);
+    if (num_tokens > 0) give(*seq, num_tokens, 0);
   }
 
   // Whoever was preempted in this step would only be let in to be preempted again.
@@ -134,8 +145,9 @@ StepPlan Scheduler::plan() {
 // Takes pages for every running sequence, the first in order first, preempting from the end on shortage. One that finds nobody behind
 // it sits the step out and keeps what it has: throwing its own work away would help only those before it, and they preempt it when
 // they need to.
-std::vector<Sequence*> Scheduler::running_with_pages() {
-  std::vector<Sequence*> ready;
+void Scheduler::give_pages_to_running() {
+  decodes_.clear();
+  prompts_.clear();
   for (auto it = running_.begin(); it != running_.end(); ++it) {
     Sequence* const seq = *it;
     bool has_pages = cache_.grow(seq->cache, seq->num_tokens());
@@ -143,9 +155,16 @@ std::vector<Sequence*> Scheduler::running_with_pages() {
       preempt(**running_.rbegin());
       has_pages = cache_.grow(seq->cache, seq->num_tokens());
     }
-    if (has_pages) ready.push_back(seq);
+    if (has_pages) (seq->num_pending() == 1 ? decodes_ : prompts_).push_back(seq);
   }
-  return ready;
+}
+
+void Scheduler::recycle(StepPlan plan) {
+  // The first row last, so that it is the first to be used again: a batch that goes on finds the memory of its own rows.
+  for (auto row = plan.rows.rbegin(); row != plan.rows.rend(); ++row) spare_rows_.push_back(std::move(*row));
+  plan.rows.clear();
+  plan.tier = {};
+  spare_plan_ = std::move(plan);
 }
 
 // The guesses that have room in pages. They get one more page only where none of the others can come to want it in this step: guesses must
@@ -230,8 +249,11 @@ void Scheduler::preempt(Sequence& seq) {
   ++counters_.preemptions;
 }
 
-SeqStep Scheduler::make_row(const Sequence& seq, int32_t num_tokens, int32_t num_drafts, int32_t want_drafts) const {
-  SeqStep row;
+// Overwrites all of `row`, which may have been another sequence's.
+void Scheduler::fill_row(SeqStep& row, const Sequence& seq, int32_t num_tokens, int32_t num_drafts, int32_t want_drafts) const {
+  std::vector<Token> history = row.sample ? std::move(row.sample->history) : std::vector<Token>{};
+  row = SeqStep{.tokens = std::move(row.tokens), .pages = std::move(row.pages), .prompt_next = std::move(row.prompt_next)};
+  row.prompt_next.clear();
   row.seq = seq.id;
   row.start = seq.num_computed;
   const int32_t end = row.start + num_tokens;
@@ -246,7 +268,9 @@ SeqStep Scheduler::make_row(const Sequence& seq, int32_t num_tokens, int32_t num
     sample.seed = seq.seed;
     sample.output_index = seq.num_output();
     sample.prompt_tokens = seq.num_prompt;
-    if (needs_history(params)) sample.history = seq.tokens;
+    history.clear();
+    if (needs_history(params)) history.assign(seq.tokens.begin(), seq.tokens.end());
+    sample.history = std::move(history);
     row.sample = std::move(sample);
     row.tokens.insert(row.tokens.end(), seq.drafts.begin(), seq.drafts.begin() + num_drafts);
     row.num_drafts = num_drafts;
@@ -265,14 +289,16 @@ SeqStep Scheduler::make_row(const Sequence& seq, int32_t num_tokens, int32_t num
     row.prompt_logprobs = params.prompt_logprobs;
     row.prompt_next.assign(seq.tokens.begin() + row.start + 1, seq.tokens.begin() + report_end + 1);
   }
-  return row;
 }
 
-std::vector<RequestOutput> Scheduler::commit(const StepPlan& plan, StepResult result, double seconds) {
+std::vector<RequestOutput> Scheduler::commit(const StepPlan& plan, StepResult&& result, double seconds,
+                                             std::vector<RequestOutput> storage) {
   const auto decodes = [](const SeqStep& row) { return static_cast<int32_t>(row.tokens.size()) - row.num_drafts == 1; };
   if (seconds > 0 && std::all_of(plan.rows.begin(), plan.rows.end(), decodes)) draft_policy_.saw_step(seconds);
   cache_.apply(result.tier);
-  std::vector<RequestOutput> outputs;
+  std::vector<RequestOutput> outputs = std::move(storage);
+  outputs.clear();
+  outputs.reserve(plan.rows.size());
   for (size_t i = 0; i < plan.rows.size(); ++i) {
     if (auto output = commit_row(plan.rows[i], std::move(result.rows[i]))) outputs.push_back(std::move(*output));
   }

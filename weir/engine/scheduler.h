@@ -60,10 +60,13 @@ class Scheduler {
 
   // Bookkeeping only. Has at least one row unless idle().
   StepPlan plan();
+  // A plan that has been committed: its memory is used for the next one.
+  void recycle(StepPlan plan);
 
-  // Takes in the result of the last plan, one row per row of the plan, in order and well-formed (see check_result). `seconds` is how long
-  // the ranks took, for the choice of how much to guess; 0: unknown.
-  std::vector<RequestOutput> commit(const StepPlan& plan, StepResult result, double seconds = 0);
+  // Takes in the result of the last plan, one row per row of the plan, in order and well-formed (see check_result); what it leaves of it is
+  // for the next step to fill again. `seconds` is how long the ranks took, for the choice of how much to guess; 0: unknown. `storage`: what
+  // is returned uses its memory.
+  std::vector<RequestOutput> commit(const StepPlan& plan, StepResult&& result, double seconds = 0, std::vector<RequestOutput> storage = {});
 
   // The step failed as a whole: finishes every sequence of the plan with kError.
   std::vector<RequestOutput> fail_rows(const StepPlan& plan, const std::string& error);
@@ -83,7 +86,7 @@ class Scheduler {
   using Queue = std::set<Sequence*, RunsBefore>;
 
   void add(Request request);
-  std::vector<Sequence*> running_with_pages();
+  void give_pages_to_running();
   int32_t admit(Sequence& seq, int32_t budget, bool may_split_block);
   bool fetch(Sequence& seq, PrefixMatch& match);
   void set_fetching(Sequence& seq, bool is_fetching);
@@ -91,7 +94,7 @@ class Scheduler {
   void add_snapshots(SeqStep& row);
   void preempt(Sequence& seq);
   int32_t grow_for_drafts(Sequence& seq, int32_t num_drafts);
-  SeqStep make_row(const Sequence& seq, int32_t num_tokens, int32_t num_drafts, int32_t want_drafts) const;
+  void fill_row(SeqStep& row, const Sequence& seq, int32_t num_tokens, int32_t num_drafts, int32_t want_drafts) const;
   void take_tokens(Sequence& seq, const SeqStep& row, RowResult& result, std::optional<Finish>& reason);
   std::optional<RequestOutput> commit_row(const SeqStep& row, RowResult result);
   RequestOutput finish(Sequence& seq, RequestOutput last, Finish reason);  // seq is gone afterwards
@@ -103,6 +106,10 @@ class Scheduler {
   std::unordered_map<RequestId, SeqId> by_request_;
   Queue running_, waiting_;  // every sequence is in exactly one, as its status says
   DraftPolicy draft_policy_;
+  // Of the plan being made: running sequences that have their pages, those that decode apart from those inside their prompts.
+  std::vector<Sequence*> decodes_, prompts_;
+  StepPlan spare_plan_;  // recycled: its rows, and those in spare_rows_, only lend their memory
+  std::vector<SeqStep> spare_rows_;
   int32_t num_fetching_ = 0;  // waiting sequences that are
   uint64_t num_added_ = 0, num_plans_ = 0;
   Counters counters_;

@@ -30,7 +30,7 @@ struct Sequence {
   int32_t num_cached = 0;    // tokens of the prompt that were cached when it was first admitted
   int32_t num_known = 0;     // pages up to here were known when it was last admitted, though perhaps no state
 
-  std::vector<Token> drafts;  // guesses for what follows `tokens`, not verified
+  TokenList drafts;           // guesses for what follows `tokens`, not verified
   DraftCounters speculation;  // of this request
 
   int32_t num_prompt_logprobs = 0;                // received, for prompt tokens 1 … num_prompt_logprobs

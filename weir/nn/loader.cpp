@@ -39,6 +39,13 @@ void Loader::done(const Tensor& source) {
   if (progress_) progress_(source.nbytes());
 }
 
+template <class Fill>
+void Loader::cached(const std::string& name, std::span<std::byte> bytes, const Fill& fill) {
+  if (packed_cache_ != nullptr && packed_cache_->read(pool_, name, bytes)) return;
+  fill();
+  if (packed_cache_ != nullptr) packed_cache_->keep(pool_, name, bytes);
+}
+
 Tensor Loader::vector(const std::string& name, int64_t size, float offset) {
   const Tensor source = take(name, Shape{size});
   Tensor out = Tensor::zeros(Shape{size}, DType::kF32);
@@ -59,7 +66,7 @@ Tensor Loader::conv(const std::string& name, int64_t channels, int64_t kernel) {
 Tensor Loader::table(const std::string& name, int64_t rows, int64_t columns) {
   const Tensor source = take(name, Shape{rows, columns});
   Tensor out = Tensor::zeros(Shape{rows, columns}, compute_);
-  pool_.parallel_for(rows, 64, [&](int64_t begin, int64_t end, int) {
+  const auto convert = [&](int64_t begin, int64_t end, int) {
     if (source.dtype() == compute_) {
       const int64_t row_bytes = columns * element_size(compute_);
       std::memcpy(static_cast<std::byte*>(out.raw()) + begin * row_bytes, bytes_of(source) + begin * row_bytes,
@@ -73,7 +80,9 @@ Tensor Loader::table(const std::string& name, int64_t rows, int64_t columns) {
       else
         out.data<uint16_t>()[i] = f32_to_bf16(value);
     }
-  });
+  };
+  cached(concat(name, ", a table of ", weir::name(compute_)), {static_cast<std::byte*>(out.raw()), static_cast<size_t>(out.nbytes())},
+         [&] { pool_.parallel_for(rows, 64, convert); });
   done(source);
   return out;
 }
@@ -110,17 +119,29 @@ void expect_same_type(const StoredLinear& a, const StoredLinear& b) {
 
 }  // namespace
 
+namespace {
+
+// In the packed cache: what the matrix begins with and what it is.
+std::string packed_name(const std::string& first, const ops::PackedMatrix& matrix) {
+  return concat(first, ", ", matrix.n(), " x ", matrix.k(), " of ", name(matrix.dtype()));
+}
+
+}  // namespace
+
 ops::PackedMatrix Loader::pack(std::span<const StoredLinear> stack) {
   int64_t rows = 0;
   for (const StoredLinear& part : stack) rows += part.weight.dim(0);
   const StoredLinear& first = stack.front();
   ops::PackedMatrix out(rows, first.weight.dim(1), first.packed_type(compute_), first.input);
-  int64_t row = 0;
-  for (const StoredLinear& part : stack) {
-    part.pack(pool_, out, row);
-    done(part.weight);
-    row += part.weight.dim(0);
-  }
+  cached(packed_name(first.name, out), out.bytes(), [&] {
+    int64_t row = 0;
+    for (const StoredLinear& part : stack) {
+      part.pack(pool_, out, row);
+      release_pages(part.weight);
+      row += part.weight.dim(0);
+    }
+  });
+  for (const StoredLinear& part : stack) done(part.weight);
   return out;
 }
 
@@ -146,7 +167,7 @@ std::vector<ops::PackedMatrix> Loader::matrices(const std::vector<Part>& parts, 
 
 ops::PackedMatrix Loader::matrix(const Tensor& table) {
   ops::PackedMatrix out(table.dim(0), table.dim(1), compute_);
-  out.pack_rows(pool_, 0, table);
+  cached(packed_name("the table as a head", out), out.bytes(), [&] { out.pack_rows(pool_, 0, table); });
   return out;
 }
 
@@ -154,20 +175,22 @@ ops::PackedMatrix Loader::rounded(const std::string& name, const ops::PackedMatr
   constexpr int64_t kBlockBytes = int64_t{16} << 20;  // of rows as F32, so that few of them exist at a time
   const int64_t n = matrix.n(), k = matrix.k(), block = std::max<int64_t>(1, kBlockBytes / (4 * k));
   ops::PackedMatrix out(n, k, DType::kI8);
-  std::vector<float> scales(static_cast<size_t>(block));
-  const Tensor values = Tensor::zeros(Shape{block, k}, DType::kI8);
-  for (int64_t begin = 0; begin < n; begin += block) {
-    const int64_t rows = std::min(block, n - begin);
-    const Tensor q = values.rows(0, rows);
-    const std::span scale = std::span(scales).first(static_cast<size_t>(rows));
-    try {
-      quantize_rows(pool_, matrix.unpack_rows(pool_, begin, begin + rows), begin,
-                    {static_cast<int8_t*>(const_cast<void*>(q.raw())), static_cast<size_t>(q.numel())}, scale);
-    } catch (const Error& error) {
-      fail(error.code, "tensor ", shown(name), ": ", error.what());
+  cached(packed_name(name + " rounded", out), out.bytes(), [&] {
+    std::vector<float> scales(static_cast<size_t>(block));
+    const Tensor values = Tensor::zeros(Shape{block, k}, DType::kI8);
+    for (int64_t begin = 0; begin < n; begin += block) {
+      const int64_t rows = std::min(block, n - begin);
+      const Tensor q = values.rows(0, rows);
+      const std::span scale = std::span(scales).first(static_cast<size_t>(rows));
+      try {
+        quantize_rows(pool_, matrix.unpack_rows(pool_, begin, begin + rows), begin,
+                      {static_cast<int8_t*>(const_cast<void*>(q.raw())), static_cast<size_t>(q.numel())}, scale);
+      } catch (const Error& error) {
+        fail(error.code, "tensor ", shown(name), ": ", error.what());
+      }
+      out.pack_rows(pool_, begin, q, {.scale = scale, .bias = {}});
     }
-    out.pack_rows(pool_, begin, q, {.scale = scale, .bias = {}});
-  }
+  });
   return out;
 }
 
@@ -206,19 +229,20 @@ void Loader::experts(const std::string& prefix, int64_t count, int64_t hidden, i
   }
   out.gate_up = ops::PackedMatrix::many(count, 2 * intermediate, hidden, sources.front().gate_up.front().packed_type(compute_));
   out.down = ops::PackedMatrix::many(count, hidden, intermediate, sources.front().down.front().packed_type(compute_));
-  pool_.parallel_items(count, [&](int64_t e, int) {
-    const auto pack = [](const std::vector<StoredLinear>& stack, ops::PackedMatrix& matrix) {
-      matrix.set_input_scale(stack.front().input);
-      int64_t row = 0;
-      for (const StoredLinear& part : stack) {
-        part.pack(matrix, row);
-        row += part.weight.dim(0);
-      }
-    };
-    const Source& s = sources[static_cast<size_t>(e)];
-    pack(s.gate_up, out.gate_up[static_cast<size_t>(e)]);
-    pack(s.down, out.down[static_cast<size_t>(e)]);
-  });
+  const auto pack = [&](const char* what, std::vector<StoredLinear> Source::* stack, std::vector<ops::PackedMatrix>& matrices) {
+    for (size_t e = 0; e < matrices.size(); ++e) matrices[e].set_input_scale((sources[e].*stack).front().input);
+    cached(packed_name(concat(prefix, what, " of ", count), matrices.front()), ops::PackedMatrix::bytes(matrices), [&] {
+      pool_.parallel_items(count, [&](int64_t e, int) {
+        int64_t row = 0;
+        for (const StoredLinear& part : sources[static_cast<size_t>(e)].*stack) {
+          part.pack(matrices[static_cast<size_t>(e)], row);
+          row += part.weight.dim(0);
+        }
+      });
+    });
+  };
+  pack("gate_up", &Source::gate_up, out.gate_up);
+  pack("down", &Source::down, out.down);
   for (const Tensor& t : taken) done(t);
 }
 

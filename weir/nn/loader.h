@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "weir/nn/packed_cache.h"
 #include "weir/nn/stored_linear.h"
 #include "weir/ops/linear.h"
 #include "weir/weights/checkpoint.h"
@@ -17,6 +18,9 @@ class Loader {
   // compute: kBF16 or kF32, the type matrices are kept in. progress(bytes) is told what has been read since the last call; may be empty.
   Loader(WeightReader& reader, DType compute, ThreadPool& pool, std::function<void(int64_t)> progress, Fp8As fp8_as = Fp8As::kFloat)
       : reader_(reader), compute_(compute), fp8_as_(fp8_as), pool_(pool), progress_(std::move(progress)) {}
+
+  // Matrices and tables come from it if it has them, and go into it if not. It outlives the loader.
+  void use(PackedCache& cache) { packed_cache_ = &cache; }
 
   // A small parameter as F32, each element + offset (the family's norms store w - 1).
   Tensor vector(const std::string& name, int64_t size, float offset = 0.0f);
@@ -52,12 +56,16 @@ class Loader {
   Tensor take(const std::string& name, const Shape& shape);  // a float tensor; anything else is an error that names it
   ops::PackedMatrix pack(std::span<const StoredLinear> stack);
   void done(const Tensor& source);  // progress, and the mapping's pages may go
+  // Fills bytes from the packed cache or, when it has none under this name (and number of bytes), by fill(), which the cache then keeps.
+  template <class Fill>
+  void cached(const std::string& name, std::span<std::byte> bytes, const Fill& fill);
 
   WeightReader& reader_;
   DType compute_;
   Fp8As fp8_as_;
   ThreadPool& pool_;
   std::function<void(int64_t)> progress_;
+  PackedCache* packed_cache_ = nullptr;
 };
 
 }  // namespace weir

@@ -53,6 +53,12 @@ class PackedMatrix {
   void set_input_scale(const InputScale& input) { input_ = input; }
   int64_t nbytes() const { return storage_.defined() ? storage_.nbytes() : 0; }
   const Tensor& storage() const { return storage_; }  // device layout, see ops/linear.cpp
+  // The same, to be filled with what another matrix of that shape and type has there.
+  std::span<std::byte> bytes() { return {static_cast<std::byte*>(storage_.raw()), static_cast<size_t>(nbytes())}; }
+  // Of matrices that many() has made, together.
+  static std::span<std::byte> bytes(std::span<PackedMatrix> all) {
+    return all.empty() ? std::span<std::byte>() : std::span(all.front().bytes().data(), all.size() * all.front().bytes().size());
+  }
 
   static int64_t packed_bytes(int64_t n, int64_t k, DType type);  // what storage() will take, padding included
 

@@ -4,18 +4,25 @@
 
 namespace weir {
 
-Verdict verify(std::span<const std::span<float>> logits, std::span<const Token> drafts, Sampling how, const SampleContext& context) {
+Verdict verify(std::span<const std::span<float>> logits, std::span<const Token> drafts, const Sampling& how, const SampleContext& context,
+               SampleScratch& scratch) {
   WEIR_CHECK(logits.size() == drafts.size() + 1, logits.size(), " rows of logits for ", drafts.size(), " drafts");
-  const bool keeps_history = !how.history.empty();
   Verdict out;
-  for (size_t i = 0;; ++i) {
-    Sample drawn = sample(logits[i], how, context);
+  const auto draw = [&](std::span<float> row, const Sampling& sampling) {
+    Sample drawn = sample(row, sampling, context, scratch);
     out.tokens.push_back(drawn.token);
     if (how.params->logprobs) out.logprobs.push_back(std::move(drawn.logprobs));
-    if (i == drafts.size() || drawn.token != drafts[i]) return out;
-    ++how.output_index;
-    if (keeps_history) how.history.push_back(drawn.token);
+  };
+  draw(logits[0], how);
+  if (drafts.empty() || out.tokens.back() != drafts[0]) return out;
+  Sampling next = how;
+  for (size_t i = 1; i < logits.size(); ++i) {
+    ++next.output_index;
+    if (!how.history.empty()) next.history.push_back(out.tokens.back());
+    draw(logits[i], next);
+    if (i < drafts.size() && out.tokens.back() != drafts[i]) break;
   }
+  return out;
 }
 
 }  // namespace weir

@@ -13,11 +13,12 @@
 namespace weir {
 
 struct Verdict {
-  std::vector<Token> tokens;               // the drafts that agree, then the token drawn where they end: 1 … drafts.size() + 1
+  TokenList tokens;                        // the drafts that agree, then the token drawn where they end: 1 … drafts.size() + 1
   std::vector<PositionLogprobs> logprobs;  // parallel to tokens when asked for
 };
 
 // logits: one row per draft and one more, used as scratch. `how` is of the first position. Throws Error when nothing can be drawn.
-Verdict verify(std::span<const std::span<float>> logits, std::span<const Token> drafts, Sampling how, const SampleContext& context);
+Verdict verify(std::span<const std::span<float>> logits, std::span<const Token> drafts, const Sampling& how, const SampleContext& context,
+               SampleScratch& scratch);
 
 }  // namespace weir

@@ -1,7 +1,7 @@
 #include "weir/runtime/model_input.h"
 
 #include <algorithm>
-#include <set>
+#include <utility>
 
 #include "weir/base/error.h"
 #include "weir/core/config.h"
@@ -12,7 +12,11 @@ namespace {
 
 static_assert(kSlotHistory == ops::kConvHistory && kSlotBlock == ops::kDeltaBlock, "what the engine believes of slots is what they are");
 
-Tensor ints(std::initializer_list<int64_t> dims) { return Tensor::zeros(Shape(dims), DType::kI32); }
+Tensor zero_ints(Arena& arena, Shape shape) {
+  Tensor out = arena.empty(shape, DType::kI32);
+  std::fill_n(out.data<int32_t>(), out.numel(), 0);
+  return out;
+}
 
 void check_row(const SeqStep& row, int32_t num_pages, int32_t num_slots, int32_t vocab_size) {
   const auto bad = [&](const char* what, int64_t seen) {
@@ -45,11 +49,13 @@ void check_row(const SeqStep& row, int32_t num_pages, int32_t num_slots, int32_t
   if (row.prompt_next.size() > row.tokens.size()) bad("prompt_next", static_cast<int64_t>(row.prompt_next.size()));
 }
 
-// Rows run at the same time: a slot that is written belongs to one row alone.
-void check_slots(const StepPlan& plan) {
-  std::set<SlotId> written;
+// Rows run at the same time: a slot that is written belongs to one row alone. The slots are in [0, num_slots).
+void check_slots(const StepPlan& plan, int32_t num_slots, Arena& arena) {
+  const Arena::Scope scope(arena);
+  auto* const is_written = static_cast<bool*>(arena.bytes(static_cast<size_t>(num_slots)));
+  std::fill_n(is_written, num_slots, false);
   const auto write = [&](const SeqStep& row, SlotId slot) {
-    if (!written.insert(slot).second)
+    if (std::exchange(is_written[index(slot)], true))
       fail(ErrorCode::kInternal, "plan of sequence ", index(row.seq), ": slot ", index(slot), " is written twice");
   };
   for (const SeqStep& row : plan.rows) {
@@ -57,13 +63,14 @@ void check_slots(const StepPlan& plan) {
     for (const Snapshot& snapshot : row.snapshots) write(row, snapshot.slot);
   }
   for (const SeqStep& row : plan.rows)
-    if (row.state_read && row.state_read != row.state_write && written.contains(*row.state_read))
+    if (row.state_read && row.state_read != row.state_write && is_written[index(*row.state_read)])
       fail(ErrorCode::kInternal, "plan of sequence ", index(row.seq), ": slot ", index(*row.state_read), " is read here and written too");
 }
 
 }  // namespace
 
-ModelInput build_input(const StepPlan& plan, int32_t num_pages, int32_t num_slots, int32_t vocab_size) {
+ModelInput build_input(const StepPlan& plan, int32_t num_pages, int32_t num_slots, int32_t vocab_size, Arena& arena) {
+  const auto ints = [&](std::initializer_list<int64_t> dims) { return zero_ints(arena, Shape(dims)); };
   int64_t num_tokens = 0, max_pages = 0, num_snapshots = 0;
   for (const SeqStep& row : plan.rows) {
     check_row(row, num_pages, num_slots, vocab_size);
@@ -71,7 +78,7 @@ ModelInput build_input(const StepPlan& plan, int32_t num_pages, int32_t num_slot
     max_pages = std::max(max_pages, static_cast<int64_t>(row.pages.size()));
     num_snapshots += static_cast<int64_t>(row.snapshots.size());
   }
-  check_slots(plan);
+  check_slots(plan, num_slots, arena);
   const int64_t num_rows = static_cast<int64_t>(plan.rows.size());
   ModelInput in{.ids = ints({num_tokens}),
                 .positions = ints({3, num_tokens}),
@@ -103,6 +110,11 @@ ModelInput build_input(const StepPlan& plan, int32_t num_pages, int32_t num_slot
   }
   in.rows.row_starts.data<int32_t>()[num_rows] = token;
   return in;
+}
+
+int64_t input_bytes(int64_t num_rows, int64_t num_tokens, int64_t max_pages, int64_t num_slots) {
+  constexpr int64_t kTensors = 8, kAlignment = 64;
+  return 4 * (num_rows * max_pages + 4 * num_rows + 4 * num_tokens + 3 * num_slots) + num_slots + kTensors * kAlignment;
 }
 
 }  // namespace weir

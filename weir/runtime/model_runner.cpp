@@ -52,22 +52,24 @@ ModelRunner::ModelRunner(std::unique_ptr<Qwen3_5> model, std::unique_ptr<ThreadP
       model_(std::move(model)),
       arena_(static_cast<size_t>(config_.arena_bytes)),
       cache_(model_->make_cache(config_.cache.num_pages, config_.cache.num_slots, config_.types)) {
+  for (int thread = 0; thread < pool_->size(); ++thread) scratch_.emplace_back(config_.num_tokens);
   pool_->set_profiler(config_.profiler);
 }
 
-StepResult ModelRunner::run(const StepPlan& plan) {
-  StepResult result{.id = plan.id};
+StepResult ModelRunner::run(const StepPlan& plan, StepResult storage) {
+  StepResult result{.id = plan.id, .rows = std::move(storage.rows)};
+  result.rows.clear();
   for (const SeqStep& row : plan.rows) result.rows.push_back({.seq = row.seq});
   if (config_.tier) {
     run_tier(plan.tier);
     result.tier = config_.tier->events(plan.tier.wait);
   }
   if (plan.rows.empty()) return result;
+  arena_.reset();
   const ModelInput input = [&] {
     const Span span(config_.profiler, "input");
-    return build_input(plan, config_.cache.num_pages, config_.cache.num_slots, static_cast<int32_t>(model_->config().vocab_size));
+    return build_input(plan, config_.cache.num_pages, config_.cache.num_slots, static_cast<int32_t>(model_->config().vocab_size), arena_);
   }();
-  arena_.reset();
   ops::Context ctx{*pool_, arena_, config_.profiler};
   Step step{.ctx = ctx, .rows = input.rows, .rope = model_->rope(ctx, input.positions), .cache = cache_, .tp = tp_};
   const Tensor hidden = model_->forward(step, input.ids);
@@ -127,32 +129,28 @@ void ModelRunner::report_prompts(const StepPlan& plan, const ModelInput& input, 
 void ModelRunner::sample_rows(const StepPlan& plan, const ModelInput& input, Step& step, const Tensor& hidden, StepResult& result) {
   const Span span(config_.profiler, "sample");
   const SampleContext context{.eos_token_ids = config_.eos_token_ids, .num_tokens = config_.num_tokens};
-  // Whole rows together, since the positions of a row are drawn one after the other.
-  struct Drawing {
-    size_t row;
-    int64_t first_logits;
-  };
   for (size_t next_row = 0; next_row < plan.rows.size();) {
-    std::vector<int32_t> positions;
-    std::vector<Drawing> drawings;
-    for (; next_row < plan.rows.size() && static_cast<int64_t>(positions.size()) < kLogitsBlock; ++next_row) {
+    positions_.clear();
+    drawings_.clear();
+    for (; next_row < plan.rows.size() && static_cast<int64_t>(positions_.size()) < kLogitsBlock; ++next_row) {
       const SeqStep& row = plan.rows[next_row];
       if (!row.sample) continue;
-      drawings.push_back({next_row, static_cast<int64_t>(positions.size())});
+      drawings_.push_back({next_row, static_cast<int64_t>(positions_.size())});
       const int32_t end = first_token(input, next_row + 1);
-      for (int32_t token = end - 1 - row.num_drafts; token < end; ++token) positions.push_back(token);
+      for (int32_t token = end - 1 - row.num_drafts; token < end; ++token) positions_.push_back(token);
     }
-    if (drawings.empty()) continue;
+    if (drawings_.empty()) continue;
     const Arena::Scope scope(arena_);
-    const Tensor logits = model_->logits(step, ops::gather_rows(step.ctx, hidden, ints(arena_, positions)));
-    pool_->parallel_items(static_cast<int64_t>(drawings.size()), [&](int64_t i, int) {
-      const Drawing& drawing = drawings[static_cast<size_t>(i)];
+    const Tensor logits = model_->logits(step, ops::gather_rows(step.ctx, hidden, ints(arena_, positions_)));
+    pool_->parallel_items(static_cast<int64_t>(drawings_.size()), [&](int64_t i, int thread) {
+      const Drawing& drawing = drawings_[static_cast<size_t>(i)];
       const SeqStep& row = plan.rows[drawing.row];
       RowResult& out = result.rows[drawing.row];
-      std::vector<std::span<float>> rows_of_logits;
+      SmallVector<std::span<float>, kMaxDrafts + 1> rows_of_logits;
       for (int32_t d = 0; d <= row.num_drafts; ++d) rows_of_logits.push_back(known(logits, drawing.first_logits + d));
       try {  // a row fails alone: its neighbours do not depend on it
-        Verdict verdict = verify(rows_of_logits, std::span(row.tokens).last(static_cast<size_t>(row.num_drafts)), *row.sample, context);
+        Verdict verdict = verify(rows_of_logits, std::span(row.tokens).last(static_cast<size_t>(row.num_drafts)), *row.sample, context,
+                                 scratch_[static_cast<size_t>(thread)]);
         out.tokens = std::move(verdict.tokens);
         out.logprobs = std::move(verdict.logprobs);
       } catch (const Error& error) {
@@ -209,7 +207,7 @@ void ModelRunner::draft_rows(const StepPlan& plan, Step& step, const Tensor& hid
 }
 
 // One row per guess: the token that the head reads, at its position.
-ModelInput ModelRunner::input_of(const StepPlan& plan, const std::vector<Guess>& guesses) const {
+ModelInput ModelRunner::input_of(const StepPlan& plan, const std::vector<Guess>& guesses) {
   StepPlan out;
   for (const Guess& guess : guesses) {
     const SeqStep& row = plan.rows[guess.row];
@@ -217,7 +215,7 @@ ModelInput ModelRunner::input_of(const StepPlan& plan, const std::vector<Guess>&
         {.seq = row.seq, .start = guess.position, .tokens = {guess.token}, .pages = row.pages, .state_write = row.state_write});
     if (guess.position > 0) out.rows.back().state_read = row.state_write;  // the head has no state; the plan must be well-formed
   }
-  return build_input(out, config_.cache.num_pages, config_.cache.num_slots, static_cast<int32_t>(model_->config().vocab_size));
+  return build_input(out, config_.cache.num_pages, config_.cache.num_slots, static_cast<int32_t>(model_->config().vocab_size), arena_);
 }
 
 std::vector<Token> ModelRunner::likeliest(Step& step, const Tensor& hidden) {

@@ -8,6 +8,7 @@
 #include "weir/core/executor.h"
 #include "weir/models/qwen3_5.h"
 #include "weir/runtime/model_input.h"
+#include "weir/runtime/sampler.h"
 #include "weir/runtime/tier_store.h"
 
 namespace weir {
@@ -26,7 +27,8 @@ class ModelRunner {
  public:
   ModelRunner(std::unique_ptr<Qwen3_5> model, std::unique_ptr<ThreadPool> pool, RunnerConfig config);
 
-  StepResult run(const StepPlan& plan);
+  // storage: a result whose memory may be used again.
+  StepResult run(const StepPlan& plan, StepResult storage = {});
   std::vector<TierEntry> tier_entries() const { return config_.tier ? config_.tier->found() : std::vector<TierEntry>{}; }
 
   // Reading results of a test: the caches as the last step left them.
@@ -45,9 +47,15 @@ class ModelRunner {
     int32_t position;  // within the sequence
     Token token;       // the one that follows it
   };
-  ModelInput input_of(const StepPlan& plan, const std::vector<Guess>& guesses) const;
+  ModelInput input_of(const StepPlan& plan, const std::vector<Guess>& guesses);
   std::vector<Token> likeliest(Step& step, const Tensor& hidden);
   std::span<float> known(const Tensor& logits, int64_t row) const;  // a row of logits without the vocabulary's padding
+
+  // Whole rows of a plan that are drawn from one block of logits: the positions of a row are drawn one after the other.
+  struct Drawing {
+    size_t row;
+    int64_t first_logits;
+  };
 
   RunnerConfig config_;
   std::unique_ptr<ThreadPool> pool_;
@@ -55,13 +63,17 @@ class ModelRunner {
   Arena arena_;
   CacheTensors cache_;
   SelfCommunicator tp_;
+  // Kept from step to step, so that steps allocate nothing.
+  std::vector<SampleScratch> scratch_;  // per thread
+  std::vector<int32_t> positions_;
+  std::vector<Drawing> drawings_;
 };
 
 // All ranks are this process's engine thread: tensor parallel size one.
 class LocalExecutor final : public Executor {
  public:
   explicit LocalExecutor(std::unique_ptr<ModelRunner> runner) : runner_(std::move(runner)) {}
-  StepResult run(const StepPlan& plan) override { return runner_->run(plan); }
+  StepResult run(const StepPlan& plan, StepResult storage) override { return runner_->run(plan, std::move(storage)); }
   std::vector<TierEntry> tier_entries() override { return runner_->tier_entries(); }
 
  private:

@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <unordered_map>
 
 #include "weir/base/error.h"
 #include "weir/base/mix.h"
+#include "weir/kernels/cpu/elementwise.h"
+#include "weir/kernels/cpu/isa.h"
 
 namespace weir {
 namespace {
@@ -17,12 +18,18 @@ void mask(std::span<float> logits, Token id) {
   if (id >= 0 && static_cast<size_t>(id) < logits.size()) logits[static_cast<size_t>(id)] = kMasked;
 }
 
-void apply_bias_and_masks(std::span<float> logits, const Sampling& how, const SampleContext& context) {
+bool changes_logits(const Sampling& how) {
+  const SamplingParams& p = *how.params;
+  return !p.logit_bias.empty() || !p.allowed_token_ids.empty() || !p.bad_words.empty() || how.output_index < p.min_tokens ||
+         p.repetition_penalty != 1.0f || p.frequency_penalty != 0.0f || p.presence_penalty != 0.0f;
+}
+
+void apply_bias_and_masks(std::span<float> logits, const Sampling& how, const SampleContext& context, std::vector<float>& kept) {
   const SamplingParams& p = *how.params;
   for (const auto& [id, bias] : p.logit_bias)
     if (static_cast<size_t>(id) < logits.size()) logits[static_cast<size_t>(id)] += bias;
   if (!p.allowed_token_ids.empty()) {
-    std::vector<float> kept;
+    kept.clear();
     for (const Token id : p.allowed_token_ids)
       kept.push_back(static_cast<size_t>(id) < logits.size() ? logits[static_cast<size_t>(id)] : kMasked);
     std::fill(logits.begin(), logits.end(), kMasked);
@@ -44,82 +51,154 @@ void apply_bias_and_masks(std::span<float> logits, const Sampling& how, const Sa
 }
 
 // As vLLM: repetition over prompt and output (divide positive, multiply negative logits), frequency and presence over the output.
-void apply_penalties(std::span<float> logits, const Sampling& how) {
+void apply_penalties(std::span<float> logits, const Sampling& how, std::vector<SampleScratch::Seen>& seen) {
   const SamplingParams& p = *how.params;
   if (p.repetition_penalty == 1.0f && p.frequency_penalty == 0.0f && p.presence_penalty == 0.0f) return;
-  std::unordered_map<Token, int32_t> output_count;  // 0: in the prompt only
-  for (size_t i = 0; i < how.history.size(); ++i) {
-    int32_t& count = output_count[how.history[i]];
-    if (static_cast<int32_t>(i) >= how.prompt_tokens) ++count;
-  }
-  for (const auto& [id, count] : output_count) {
+  seen.clear();
+  for (size_t i = 0; i < how.history.size(); ++i) seen.push_back({how.history[i], static_cast<int32_t>(i) >= how.prompt_tokens ? 1 : 0});
+  std::sort(seen.begin(), seen.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
+  for (size_t begin = 0, end = 0; begin < seen.size(); begin = end) {
+    const Token id = seen[begin].id;
+    int32_t in_output = 0;
+    for (; end < seen.size() && seen[end].id == id; ++end) in_output += seen[end].in_output;
     if (id < 0 || static_cast<size_t>(id) >= logits.size()) continue;
     float& logit = logits[static_cast<size_t>(id)];
     logit = logit > 0 ? logit / p.repetition_penalty : logit * p.repetition_penalty;
-    if (count > 0) logit -= p.frequency_penalty * static_cast<float>(count) + p.presence_penalty;
+    if (in_output > 0) logit -= p.frequency_penalty * static_cast<float>(in_output) + p.presence_penalty;
   }
 }
 
-struct Candidate {
-  float logit;
-  Token id;
-};
+using Candidate = SampleScratch::Candidate;
 bool likelier(const Candidate& a, const Candidate& b) { return a.logit > b.logit || (a.logit == b.logit && a.id < b.id); }
 
-// The candidates that survive min_p and top_k, likeliest first (fully sorted only as far as needed by top_p).
-std::vector<Candidate> truncate(std::span<const float> logits, const SamplingParams& p, float max_logit) {
-  // min_p in logit space: p_i >= min_p * p_max  <=>  logit_i >= max + log(min_p).
-  const float floor = p.min_p > 0 ? max_logit + std::log(p.min_p) * p.temperature : kMasked;
-  std::vector<Candidate> all;
-  const size_t wanted = p.top_k > 0 ? static_cast<size_t>(p.top_k) : logits.size();
-  if (wanted < logits.size() && wanted <= 1024) {
-    // A heap of the k best so far; its worst one is the bar, and most logits of a large vocabulary fall below it.
-    for (size_t i = 0; i < logits.size(); ++i) {
-      const Candidate c{logits[i], static_cast<Token>(i)};
-      if (c.logit == kMasked || c.logit < floor) continue;
-      if (all.size() < wanted) {
-        all.push_back(c);
-        std::push_heap(all.begin(), all.end(), likelier);
-      } else if (likelier(c, all.front())) {
-        std::pop_heap(all.begin(), all.end(), likelier);
-        all.back() = c;
-        std::push_heap(all.begin(), all.end(), likelier);
-      }
+const cpu::ElementwiseKernels& kernels() { return cpu::elementwise_kernels(cpu::active_isa()); }
+
+// Fewer candidates than this are kept in a heap while looking at all logits.
+constexpr size_t kSmallTopK = 1024;
+// Weights are added up in blocks: F32 inside, F64 over them.
+constexpr size_t kBlock = 512;
+
+// The k likeliest of the logits at or above `floor`, likeliest first. The worst of the heap is the bar, and most logits of a large
+// vocabulary fall below it.
+void take_top_k(std::span<const float> logits, float floor, size_t k, std::vector<Candidate>& best) {
+  best.clear();
+  best.reserve(kSmallTopK);
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (logits[i] == kMasked || logits[i] < floor || (best.size() == k && logits[i] < best.front().logit)) continue;
+    const Candidate c{logits[i], static_cast<Token>(i)};
+    if (best.size() < k) {
+      best.push_back(c);
+      std::push_heap(best.begin(), best.end(), likelier);
+    } else if (likelier(c, best.front())) {
+      std::pop_heap(best.begin(), best.end(), likelier);
+      best.back() = c;
+      std::push_heap(best.begin(), best.end(), likelier);
     }
-  } else {
-    for (size_t i = 0; i < logits.size(); ++i)
-      if (logits[i] != kMasked && logits[i] >= floor) all.push_back({logits[i], static_cast<Token>(i)});
   }
-  std::sort(all.begin(), all.end(), likelier);
-  if (all.size() > wanted) all.resize(wanted);
-  return all;
+  std::sort_heap(best.begin(), best.end(), likelier);
 }
 
-Token draw(std::span<const float> logits, const Sampling& how, float max_logit) {
-  const SamplingParams& p = *how.params;
-  const std::vector<Candidate> candidates = truncate(logits, p, max_logit);
-  std::vector<double> weight(candidates.size());
-  double total = 0;
-  for (size_t i = 0; i < candidates.size(); ++i) {
-    weight[i] = std::exp((static_cast<double>(candidates[i].logit) - max_logit) / p.temperature);
-    total += weight[i];
+// The likeliest candidates, likeliest first, of which together weigh `wanted` and no shorter list does; at most `most`. Sorted only as far
+// as that takes: of a trained model some dozen candidates, whatever the vocabulary.
+void take_heaviest(std::span<const float> logits, std::span<const float> weights, double wanted, double lightest, size_t most,
+                   std::vector<Candidate>& best) {
+  best.clear();
+  best.reserve(logits.size());
+  for (size_t i = 0; i < logits.size(); ++i)
+    if (weights[i] > 0 && weights[i] >= lightest) best.push_back({logits[i], static_cast<Token>(i)});
+  const auto weight = [&](const Candidate& c) { return static_cast<double>(weights[static_cast<size_t>(c.id)]); };
+  double sum = 0;
+  for (size_t sorted = 0, step = 64; sorted < best.size(); step *= 8) {
+    const size_t end = std::min(best.size(), sorted + step);
+    const auto from = best.begin() + static_cast<ptrdiff_t>(sorted), to = best.begin() + static_cast<ptrdiff_t>(end);
+    std::nth_element(from, to, best.end(), likelier);
+    std::sort(from, to, likelier);
+    for (; sorted < end; ++sorted) {
+      if (sorted == most || (sorted > 0 && sum >= wanted)) {
+        best.resize(sorted);
+        return;
+      }
+      sum += weight(best[sorted]);
+    }
   }
-  // top_p: the shortest likeliest prefix that holds the share top_p of what min_p and top_k left.
+}
+
+// The candidate at which the running sum of weights passes `share` of their total.
+Token draw_among(const std::vector<Candidate>& candidates, double share, double top_p, float max_logit, float temperature,
+                 std::vector<double>& weights) {
+  weights.reserve(candidates.capacity());
+  weights.resize(candidates.size());
+  double total = 0;
+  for (size_t i = 0; i < candidates.size(); ++i)
+    total += weights[i] = std::exp((static_cast<double>(candidates[i].logit) - max_logit) / temperature);
+  // The shortest likeliest prefix that holds the share top_p.
   size_t count = candidates.size();
-  if (p.top_p < 1.0f) {
-    const double bar = total * p.top_p;
+  if (top_p < 1.0) {
+    const double bar = total * top_p;
     double sum = 0;
     count = 0;
-    while (count < candidates.size() && (count == 0 || sum < bar)) sum += weight[count++];
+    while (count < candidates.size() && (count == 0 || sum < bar)) sum += weights[count++];
     total = sum;
   }
-  const double target = uniform(how.seed, static_cast<uint64_t>(how.output_index)) * total;
   double sum = 0;
-  for (size_t i = 0; i < count; ++i) {
-    sum += weight[i];
-    if (target < sum) return candidates[i].id;
-  }
+  for (size_t i = 0; i < count; ++i)
+    if (share * total < (sum += weights[i])) return candidates[i].id;
   return candidates[count - 1].id;  // rounding of the last addition
+}
+
+// With nothing but min_p, in the order of ids: no sorting at all.
+Token draw_among_all(std::span<const float> weights, std::span<const double> block_sums, double target) {
+  double sum = 0;
+  Token last = 0;
+  for (size_t b = 0; b < block_sums.size(); ++b) {
+    if (sum + block_sums[b] <= target) {
+      sum += block_sums[b];
+      continue;
+    }
+    const size_t end = std::min(weights.size(), (b + 1) * kBlock);
+    for (size_t i = b * kBlock; i < end; ++i) {
+      if (weights[i] == 0) continue;
+      last = static_cast<Token>(i);
+      if ((sum += weights[i]) > target) return last;
+    }
+  }
+  if (weights[static_cast<size_t>(last)] > 0) return last;  // rounding: the block's sum was a little more than the sum of its parts
+  for (size_t i = weights.size(); i-- > 0;)
+    if (weights[i] > 0) return static_cast<Token>(i);
+  return last;
+}
+
+Token draw(std::span<const float> logits, const Sampling& how, float max_logit, SampleScratch& scratch) {
+  const SamplingParams& p = *how.params;
+  // min_p in logit space: p_i >= min_p * p_max  <=>  logit_i >= max + log(min_p) * temperature.
+  const float floor = p.min_p > 0 ? max_logit + std::log(p.min_p) * p.temperature : kMasked;
+  const double share = uniform(how.seed, static_cast<uint64_t>(how.output_index));
+  const size_t top_k = p.top_k > 0 ? std::min(static_cast<size_t>(p.top_k), logits.size()) : logits.size();
+  if (top_k < logits.size() && top_k <= kSmallTopK) {
+    take_top_k(logits, floor, top_k, scratch.candidates);
+    return draw_among(scratch.candidates, share, p.top_p, max_logit, p.temperature, scratch.sums);
+  }
+
+  scratch.weights.resize(logits.size());
+  scratch.sums.clear();
+  double total = 0;
+  for (size_t begin = 0; begin < logits.size(); begin += kBlock) {
+    const size_t count = std::min(kBlock, logits.size() - begin);
+    float* const weights = scratch.weights.data() + begin;
+    float sum = kernels().weights(logits.data() + begin, max_logit, 1.0f / p.temperature, weights, static_cast<int64_t>(count));
+    if (p.min_p > 0) {
+      sum = 0;
+      for (size_t i = 0; i < count; ++i) sum += weights[i] = logits[begin + i] >= floor ? weights[i] : 0.0f;
+    }
+    scratch.sums.push_back(sum);
+    total += sum;
+  }
+  if (top_k == logits.size() && p.top_p >= 1.0f) return draw_among_all(scratch.weights, scratch.sums, share * total);
+  // What is lighter than this does not weigh 1 - top_p even if all of the vocabulary is: it is behind the prefix that is looked for.
+  const double lightest = top_k == logits.size() ? (1.0 - p.top_p) * total / static_cast<double>(2 * logits.size()) : 0.0;
+  const double wanted = top_k == logits.size() ? total * p.top_p : std::numeric_limits<double>::infinity();
+  take_heaviest(logits, scratch.weights, wanted, lightest, top_k, scratch.candidates);
+  return draw_among(scratch.candidates, share, top_k == logits.size() ? 1.0 : p.top_p, max_logit, p.temperature, scratch.sums);
 }
 
 }  // namespace
@@ -131,17 +210,9 @@ double uniform(uint64_t seed, uint64_t n) {
 }
 
 Token argmax(std::span<const float> logits) {
-  float best = kMasked;
-  Token at = -1;
-  bool finite = true;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    finite &= !(logits[i] != logits[i]);
-    if (logits[i] > best) {
-      best = logits[i];
-      at = static_cast<Token>(i);
-    }
-  }
-  return finite && best < std::numeric_limits<float>::infinity() ? at : -1;
+  const float best = kernels().largest(logits.data(), static_cast<int64_t>(logits.size()));
+  if (!(best > kMasked && best < std::numeric_limits<float>::infinity())) return -1;
+  return static_cast<Token>(std::find(logits.begin(), logits.end(), best) - logits.begin());
 }
 
 PositionLogprobs top_logprobs(std::span<const float> logits, Token token, int32_t k) {
@@ -168,21 +239,23 @@ PositionLogprobs top_logprobs(std::span<const float> logits, Token token, int32_
   return out;
 }
 
-Sample sample(std::span<float> all_logits, const Sampling& how, const SampleContext& context) {
+Sample sample(std::span<float> all_logits, const Sampling& how, const SampleContext& context, SampleScratch& scratch) {
   const std::span<float> logits = all_logits.first(std::min(all_logits.size(), static_cast<size_t>(context.num_tokens)));
-  if (argmax(logits) < 0) fail(ErrorCode::kInternal, "the model produced non-finite logits");
+  Token best = argmax(logits);
+  if (best < 0) fail(ErrorCode::kInternal, "the model produced non-finite logits");
   const SamplingParams& p = *how.params;
-  std::vector<float> raw;  // log-probabilities are of the distribution before any parameter changed it
-  if (p.logprobs) raw.assign(logits.begin(), logits.end());
-  apply_bias_and_masks(logits, how, context);
-  apply_penalties(logits, how);
-  const Token best = argmax(logits);
+  if (p.logprobs) scratch.raw.assign(logits.begin(), logits.end());  // those of the distribution before any parameter changed it
+  if (changes_logits(how)) {
+    apply_bias_and_masks(logits, how, context, scratch.kept);
+    apply_penalties(logits, how, scratch.seen);
+    best = argmax(logits);
+  }
   if (best < 0)
     fail(ErrorCode::kInvalidArgument,
          "no token is left to choose from: allowed_token_ids, bad_words, logit_bias and min_tokens exclude all");
   Sample out;
-  out.token = p.temperature == 0 ? best : draw(logits, how, logits[static_cast<size_t>(best)]);
-  if (p.logprobs) out.logprobs = top_logprobs(raw, out.token, *p.logprobs);
+  out.token = p.temperature == 0 ? best : draw(logits, how, logits[static_cast<size_t>(best)], scratch);
+  if (p.logprobs) out.logprobs = top_logprobs(scratch.raw, out.token, *p.logprobs);
   return out;
 }
 

@@ -13,13 +13,35 @@ struct SampleContext {
   int32_t num_tokens = 0;                // ids >= this are padding rows of the vocabulary: never drawn, never listed
 };
 
+// What a draw works in; kept by the caller, so that draws allocate nothing once it has grown. One thread at a time.
+struct SampleScratch {
+  SampleScratch() = default;
+  explicit SampleScratch(int32_t num_tokens) {  // for draws among so many
+    candidates.reserve(static_cast<size_t>(num_tokens));
+    weights.reserve(static_cast<size_t>(num_tokens));
+    sums.reserve(static_cast<size_t>(num_tokens));
+  }
+  struct Candidate {
+    float logit;
+    Token id;
+  };
+  struct Seen {
+    Token id;
+    int32_t in_output;  // 1, or 0: in the prompt
+  };
+  std::vector<Candidate> candidates;
+  std::vector<Seen> seen;
+  std::vector<float> weights, raw, kept;
+  std::vector<double> sums;
+};
+
 struct Sample {
   Token token = 0;
   PositionLogprobs logprobs;  // when asked for: the token, then the k most likely ones
 };
 
 // `logits` [vocab_size] is used as scratch. Throws Error when no token can be drawn (non-finite logits, everything masked).
-Sample sample(std::span<float> logits, const Sampling& how, const SampleContext& context);
+Sample sample(std::span<float> logits, const Sampling& how, const SampleContext& context, SampleScratch& scratch);
 
 // Log-probability of `token` and of the k most likely tokens under softmax(logits), untouched by any sampling parameter.
 PositionLogprobs top_logprobs(std::span<const float> logits, Token token, int32_t k);

@@ -26,7 +26,7 @@ struct LiveGeneration::Arrivals {
     if (!waiting) {
       waiting = std::move(output);
     } else {
-      waiting->tokens.insert(waiting->tokens.end(), output.tokens.begin(), output.tokens.end());
+      waiting->tokens.append(output.tokens);
       std::ranges::move(output.logprobs, std::back_inserter(waiting->logprobs));
       if (!output.prompt_logprobs.empty()) waiting->prompt_logprobs = std::move(output.prompt_logprobs);
       waiting->finish = std::move(output.finish);

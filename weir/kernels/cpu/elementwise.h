@@ -33,6 +33,12 @@ struct ElementwiseKernels {
   // beta = sigmoid(b), g = -exp(a_log) · softplus(a + dt_bias).
   void (*delta_gates)(const float* b, const float* a, const float* a_log, const float* dt_bias, float* g, float* beta, int64_t n);
 
+  // The largest element; NaN if any is NaN, -infinity of none.
+  float (*largest)(const float* x, int64_t n);
+
+  // y = exp((x - largest) · scale); returns the sum of y. x may hold -infinity.
+  float (*weights)(const float* x, float largest, float scale, float* y, int64_t n);
+
   // y = x, from BF16.
   void (*widen_bf16)(const uint16_t* x, float* y, int64_t n);
 

@@ -1,5 +1,6 @@
 #include <bit>
 #include <cmath>
+#include <limits>
 
 #include "weir/kernels/cpu/elementwise.h"
 
@@ -66,6 +67,21 @@ void delta_gates(const float* b, const float* a, const float* a_log, const float
   }
 }
 
+float largest(const float* x, int64_t n) {
+  float most = -std::numeric_limits<float>::infinity();
+  for (int64_t i = 0; i < n; ++i) {
+    if (std::isnan(x[i])) return x[i];
+    if (x[i] > most) most = x[i];
+  }
+  return most;
+}
+
+float weights(const float* x, float largest, float scale, float* y, int64_t n) {
+  float sum = 0.0f;
+  for (int64_t i = 0; i < n; ++i) sum += y[i] = std::exp((x[i] - largest) * scale);
+  return sum;
+}
+
 void widen_bf16(const uint16_t* x, float* y, int64_t n) {
   for (int64_t i = 0; i < n; ++i) y[i] = std::bit_cast<float>(static_cast<uint32_t>(x[i]) << 16);
 }
@@ -80,7 +96,7 @@ void round_bf16(const float* x, uint16_t* y, int64_t n) {
 
 }  // namespace
 
-const ElementwiseKernels kElementwise = {rms_norm, norm_rope, rms_norm_gated, l2_normalise, gate,
-                                         silu_mul, conv_silu, delta_gates,    widen_bf16,   round_bf16};
+const ElementwiseKernels kElementwise = {rms_norm,  norm_rope,   rms_norm_gated, l2_normalise, gate,       silu_mul,
+                                         conv_silu, delta_gates, largest,        weights,      widen_bf16, round_bf16};
 
 }  // namespace weir::cpu::scalar

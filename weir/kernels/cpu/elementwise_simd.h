@@ -100,6 +100,29 @@ inline void widen(const uint16_t* x, float* y) {
 #endif
 }
 
+float largest(const float* x, int64_t n) {
+  const Vec least = broadcast(-__builtin_inff());
+  Vec most = least;
+  bool has_nan = false;
+  for_lanes(n, [&](int64_t i, auto mask) {
+    const Vec v = keep(load(x + i, mask), mask, least);
+    has_nan |= any_nan(v);
+    most = max(most, v);
+  });
+  return has_nan ? __builtin_nanf("") : max_of(most);
+}
+
+float weights(const float* x, float largest, float scale, float* y, int64_t n) {
+  const Vec most = broadcast(largest), factor = broadcast(scale);
+  Vec sum = zero();
+  for_lanes(n, [&](int64_t i, auto mask) {
+    const Vec w = keep(exp_ps(mul(sub(load(x + i, mask), most), factor)), mask, zero());
+    store(y + i, w, mask);
+    sum = add(sum, w);
+  });
+  return sum_of(sum);
+}
+
 void widen_bf16(const uint16_t* x, float* y, int64_t n) {
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) widen(x + i, y + i);
