@@ -71,7 +71,8 @@ TEST(Quantizer, WritesTheBytesOfTheReferenceExport) {
 TEST(Quantizer, SplitsEveryLayoutOfExperts) {
   for (const char* source : {"moe", "moe_fused", "moe_per_expert"}) {
     const TempDir dir;
-    const QuantizeReport report = quantize({.source = golden_dir(source), .destination = dir.file("int8"), .recipe = Recipe::kAll});
+    const QuantizeReport report =
+        quantize({.source = golden_dir(source), .destination = dir.file("int8"), .recipe = QuantizeRecipe::Named::kAll});
     const Inspection model = inspect_model(dir.file("int8"));
     EXPECT_EQ(model.obstacle, "");
     EXPECT_EQ(model.trunk_experts, "per expert");
@@ -91,7 +92,10 @@ std::vector<Token> greedy(GoldenModel& model, const std::vector<Token>& prompt, 
 TEST(Quantizer, TheModelAnswersLikeTheFloatOne) {
   const TempDir dir;
   quantize({.source = kTiny, .destination = dir.file("default")});
-  quantize({.source = kTiny, .destination = dir.file("all"), .format = QuantizedFormat::kCompressedTensors, .recipe = Recipe::kAll});
+  quantize({.source = kTiny,
+            .destination = dir.file("all"),
+            .format = QuantizedFormat::kCompressedTensors,
+            .recipe = QuantizeRecipe::Named::kAll});
   GoldenModel plain(kTiny, DType::kBF16, 1), by_default(dir.file("default"), DType::kBF16, 1), all(dir.file("all"), DType::kBF16, 1);
   const auto tokenizer = Tokenizer::load(kTiny);
   int same = 0, same_all = 0, total = 0;
@@ -131,7 +135,8 @@ TEST(Quantizer, RefusesWhatItCannotDo) {
   EXPECT_THAT(error_of({.source = golden_dir("w8a8"), .destination = dir.file("a")}),
               AllOf(HasSubstr("quantised already"), HasSubstr("ascend")));
   EXPECT_THAT(error_of({.source = golden_dir("moe"), .destination = golden_dir("dense")}), HasSubstr("already holds a model"));
-  EXPECT_THAT(error_of({.source = golden_dir("dense"), .destination = dir.file("b"), .recipe = Recipe::kExperts}), HasSubstr("recipe"));
+  EXPECT_THAT(error_of({.source = golden_dir("dense"), .destination = dir.file("b"), .recipe = QuantizeRecipe::Named::kExperts}),
+              HasSubstr("recipe"));
   EXPECT_THAT(error_of({.source = dir.file("nothing"), .destination = dir.file("c")}), HasSubstr("config.json"));
 }
 

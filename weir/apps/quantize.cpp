@@ -73,12 +73,23 @@ void write_report(const std::string& file, const QuantizeReport& report) {
   if (!out) fail(ErrorCode::kUnavailable, "--report ", file, ": cannot be written");
 }
 
+// --recipe FILE.yaml, or else a word nobody knows.
+const std::string& recipe_file(const std::string& recipe) {
+  if (!recipe.ends_with(".yaml") && !recipe.ends_with(".yml"))
+    throw UsageError(concat("--recipe must be default, all, experts or a file named *.yaml, got \"", recipe, "\""));
+  return recipe;
+}
+
 QuantizeOptions quantize_options(const Flags& flags) {
   const auto source = flags.positional(0), destination = flags.positional(1);
   if (!source || !destination) throw UsageError("quantize: name two directories: the float model and where the int8 one goes");
   QuantizeOptions out{.source = *source, .destination = *destination};
   const std::string recipe = flags.text("recipe");
-  out.recipe = recipe == "all" ? Recipe::kAll : recipe == "experts" ? Recipe::kExperts : Recipe::kDefault;
+  using Named = QuantizeRecipe::Named;
+  out.recipe = recipe == "default"   ? Named::kDefault
+               : recipe == "all"     ? Named::kAll
+               : recipe == "experts" ? Named::kExperts
+                                     : QuantizeRecipe::read(recipe_file(recipe));
   out.format = flags.text("format") == "ascend" ? QuantizedFormat::kAscend : QuantizedFormat::kCompressedTensors;
   out.max_shard_bytes = flags.integer("max-shard-size");
   out.resume = flags.boolean("resume");
@@ -103,9 +114,10 @@ const CommandSpec& quantize_command() {
             .group = kOutput,
             .help =
                 "default: what the published W8A8 models quantise (MoE: q, k, v and routed experts; dense: attention and feed-forward). "
-                "experts: routed experts only. all: every projection but routers and the small gates.",
+                "experts: routed experts only. all: every projection but routers and the small gates, and the head. FILE.yaml: a list of "
+                "lines like - \"*.mlp.experts.*\": int8 (or float); the first pattern that matches a tensor's name decides.",
             .fallback = "default",
-            .choices = {"default", "all", "experts"}},
+            .value_name = "NAME|FILE.yaml"},
            {.name = "max-shard-size",
             .type = FlagType::kCount,
             .group = kOutput,

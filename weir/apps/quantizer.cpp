@@ -57,6 +57,13 @@ class Planner {
 
   std::vector<Piece> plan(const Checkpoint& checkpoint) {
     for (const Checkpoint::Entry& entry : checkpoint.entries()) add(entry);
+    std::vector<std::string> modules;
+    for (const Piece& piece : pieces_)
+      if (!piece.module.empty()) modules.push_back(piece.module);
+    const std::vector<bool> int8 = options_.recipe.choose(config_, modules);
+    size_t next = 0;
+    for (Piece& piece : pieces_)
+      if (!piece.module.empty()) decide(piece, int8[next++]);
     return std::move(pieces_);
   }
 
@@ -99,13 +106,17 @@ class Planner {
     const std::string name = stem + std::string(kWeight);
     if (!is_float(t.dtype()))
       fail(ErrorCode::kInvalidArgument, "tensor ", shown(name), " is ", weir::name(t.dtype()), "; it must be float");
-    if (!is_quantized(config_, options_.recipe, module)) {
-      pieces_.push_back({t, "", {{name, t.dtype(), t.shape()}}});
-      return;
-    }
-    Piece piece{t, module, {{name, DType::kI8, t.shape()}, {name + "_scale", DType::kF32, {t.dim(0), 1}}}};
-    if (options_.format == QuantizedFormat::kAscend) piece.outputs.push_back({name + "_offset", DType::kF32, {t.dim(0), 1}});
-    pieces_.push_back(std::move(piece));
+    pieces_.push_back({t, module, {{name, t.dtype(), t.shape()}}});
+  }
+
+  void decide(Piece& piece, bool int8) const {
+    if (!int8) return piece.module.clear();
+    TensorPlan& weight = piece.outputs.front();
+    weight.dtype = DType::kI8;
+    const TensorPlan scale{weight.name + "_scale", DType::kF32, {piece.source.dim(0), 1}};
+    piece.outputs.push_back(scale);
+    if (options_.format == QuantizedFormat::kAscend)
+      piece.outputs.push_back({piece.outputs.front().name + "_offset", scale.dtype, scale.shape});
   }
 
   const ModelConfig& config_;
@@ -260,13 +271,15 @@ std::string config_text(const QuantizeOptions& options, const std::vector<Piece>
   Json config = read_json_file(source);
   const Json weights = {{"num_bits", 8}, {"type", "int"}, {"symmetric", true}, {"strategy", "channel"}, {"dynamic", false}};
   const Json inputs = {{"num_bits", 8}, {"type", "int"}, {"symmetric", true}, {"strategy", "token"}, {"dynamic", true}};
+  // The head is no Linear to vLLM but a class of its own: it is meant when it is named.
+  Json targets = Json::array({"Linear"});
+  if (std::any_of(pieces.begin(), pieces.end(), [](const Piece& p) { return p.module == "lm_head"; })) targets.push_back("lm_head");
   config["quantization_config"] = {
       {"quant_method", "compressed-tensors"},
       {"format", "int-quantized"},
       {"quantization_status", "compressed"},
       {"config_groups",
-       {{"group_0",
-         {{"targets", Json::array({"Linear"})}, {"weights", weights}, {"input_activations", inputs}, {"format", "int-quantized"}}}}},
+       {{"group_0", {{"targets", targets}, {"weights", weights}, {"input_activations", inputs}, {"format", "int-quantized"}}}}},
       {"ignore", ignore_list(pieces)}};
   return config.dump(2) + "\n";
 }
@@ -287,25 +300,6 @@ void check_destination(const QuantizeOptions& options, int64_t bytes) {
 
 }  // namespace
 
-bool is_quantized(const ModelConfig& config, Recipe recipe, std::string_view module) {
-  const auto has = [&](std::string_view part) { return module.find(part) != std::string_view::npos; };
-  const auto ends = [&](std::initializer_list<std::string_view> names) {
-    return std::any_of(names.begin(), names.end(), [&](std::string_view n) { return module.ends_with(n); });
-  };
-  const bool in_trunk = module.starts_with("model.language_model.layers."), in_mtp = module.starts_with("mtp.layers.");
-  if (!in_trunk && !in_mtp) return false;
-  const bool routed = has(".mlp.experts.");
-  switch (recipe) {
-    case Recipe::kExperts: return in_trunk && routed;
-    case Recipe::kAll:
-      return routed || ends({".q_proj", ".k_proj", ".v_proj", ".o_proj", ".gate_proj", ".up_proj", ".down_proj", ".linear_attn.in_proj_qkv",
-                             ".linear_attn.in_proj_z", ".linear_attn.out_proj"});
-    case Recipe::kDefault: break;
-  }
-  if (config.moe()) return in_trunk && (routed || ends({".self_attn.q_proj", ".self_attn.k_proj", ".self_attn.v_proj"}));
-  return (has(".self_attn.") || has(".mlp.")) && ends({".q_proj", ".k_proj", ".v_proj", ".o_proj", ".gate_proj", ".up_proj", ".down_proj"});
-}
-
 QuantizeReport quantize_checkpoint(const QuantizeOptions& options, const std::function<void(int64_t)>& planned,
                                    const std::function<void(int64_t)>& progress) {
   const ModelConfig config = read_model_config(options.source);
@@ -314,8 +308,6 @@ QuantizeReport quantize_checkpoint(const QuantizeOptions& options, const std::fu
     fail(ErrorCode::kInvalidArgument, options.source, " is quantised already: ", checkpoint.quantization().method_name(),
          "; int8 is made of BF16, F16 or F32 checkpoints");
   const std::vector<Piece> pieces = Planner(config, options).plan(checkpoint);
-  if (std::none_of(pieces.begin(), pieces.end(), [](const Piece& p) { return !p.module.empty(); }))
-    fail(ErrorCode::kInvalidArgument, options.source, ": the recipe names no matrix of this model (", config.model_type, ")");
   const std::vector<Shard> shards = cut(pieces, options);
   QuantizeReport report;
   report.source_bytes = checkpoint.total_bytes();

@@ -4,10 +4,9 @@
 #include <cstdint>
 #include <functional>
 #include <string>
-#include <string_view>
 #include <vector>
 
-#include "weir/models/config.h"
+#include "weir/apps/quantize_recipe.h"
 
 namespace weir {
 
@@ -16,17 +15,10 @@ enum class QuantizedFormat : uint8_t {
   kCompressedTensors,  // llm-compressor: model*.safetensors and quantization_config in config.json
 };
 
-// Which matrices become int8.
-enum class Recipe : uint8_t {
-  kDefault,  // MoE: q, k, v and routed experts of the main layers. Dense: all of attention and feed-forward, the MTP layer's too
-  kAll,      // every projection of every layer but the routers, the gates of shared experts, in_proj_a and in_proj_b
-  kExperts,  // routed experts of the main layers
-};
-
 struct QuantizeOptions {
   std::string source, destination;  // directories
   QuantizedFormat format = QuantizedFormat::kAscend;
-  Recipe recipe = Recipe::kDefault;
+  QuantizeRecipe recipe;
   int64_t max_shard_bytes = int64_t{4} << 30;
   bool resume = false;  // keep complete shards that an interrupted run left
   int threads = 0;      // 0: one per physical core
@@ -41,9 +33,6 @@ struct QuantizeReport {
   int64_t source_bytes = 0, written_bytes = 0;
   int64_t shards = 0, kept_shards = 0;
 };
-
-// Whether a recipe makes int8 of `module` (canonical, without ".weight").
-bool is_quantized(const ModelConfig& config, Recipe recipe, std::string_view module);
 
 // Writes shards, then the other files, then index and description, and config.json last: a directory without it is not a model.
 // planned(bytes) is told the size of the source, then progress(bytes) what has been read since the last call; both may be empty.
