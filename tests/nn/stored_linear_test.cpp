@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -134,6 +135,25 @@ TEST(StoredLinear, BlocksOfFp8BecomeFloats) {
     for (int64_t c = 0; c < 4; ++c) EXPECT_EQ(packed.storage().data<float>()[c * 16 + r], want[static_cast<size_t>(4 * r + c)]) << r << c;
 }
 
+TEST(StoredLinear, BlocksOfFp8BecomeInt8RowsWhenAsked) {
+  CheckpointMaker maker;
+  maker.add<uint8_t>(kWeight, DType::kF8E4M3, {2, 4}, {0x38, 0xb8, 0x00, 0x30, 0x00, 0x00, 0x00, 0x00});  // 1 -1 0 0.5 | zeros
+  maker.add<float>(kWeight + "_scale_inv", DType::kF32, {1, 2}, {1.0f, 4.0f});
+  const Checkpoint checkpoint = maker.open("config.json", kFp8);
+  WeightReader reader(checkpoint);
+  const StoredLinear linear = StoredLinear::take(reader, kWeight, 2, 4, Fp8As::kInt8);
+  EXPECT_TRUE(linear.is_int8());
+  ThreadPool pool(2, /*pin=*/false);
+  ops::PackedMatrix packed(2, 4, linear.packed_type(DType::kBF16));
+  linear.pack(pool, packed, 0);
+  const auto* steps = static_cast<const uint32_t*>(packed.storage().raw());
+  EXPECT_EQ(steps[0], 0x7f00c040u) << "64 -64 0 127: 0.5 counts four times";
+  EXPECT_EQ(steps[1], 0u);
+  const float scale = std::bit_cast<float>(steps[2 * 16]), empty = std::bit_cast<float>(steps[2 * 16 + 1]);
+  EXPECT_EQ(scale, 2.0f / 127);
+  EXPECT_GT(empty, 0.0f);
+}
+
 TEST(StoredLinear, AScaleThatIsNoPositiveNumberIsNamed) {
   for (const float bad : {0.0f, -1.0f, kNan, kInf}) {
     CheckpointMaker maker = dynamic_linear();
@@ -168,6 +188,10 @@ TEST(StoredLinear, ScalesOfOtherShapesAndTypesAreNamed) {
   EXPECT_THAT(error_of(maker, "config.json", kFp8), AllOf(HasSubstr("_scale_inv"), HasSubstr("[2, 1]"), HasSubstr("[1, 1]")));
   maker.add<float>(kWeight + "_scale_inv", DType::kF32, {1, 1}, {kNan});
   EXPECT_THAT(error_of(maker, "config.json", kFp8), AllOf(HasSubstr("_scale_inv"), HasSubstr("nan")));
+  maker.add<float>(kWeight + "_scale_inv", DType::kF32, {1, 1}, {1e36f});
+  EXPECT_THAT(error_of(maker, "config.json", kFp8), AllOf(HasSubstr("_scale_inv"), HasSubstr("1e+36")));
+  maker.add<float>(kWeight + "_scale_inv", DType::kF32, {1, 1}, {1}).add<uint8_t>(kWeight, DType::kF8E4M3, {2, 3}, {0, 0, 0, 0, 0xff, 0});
+  EXPECT_THAT(error_of(maker, "config.json", kFp8), AllOf(HasSubstr(kWeight), HasSubstr("NaN")));
 }
 
 TEST(StoredLinear, AsymmetricWeightsAreRefused) {

@@ -15,14 +15,15 @@ namespace weir {
 inline std::string golden_dir(const std::string& name) { return std::string(WEIR_SOURCE_DIR) + "/tests/golden/" + name; }
 
 // With the MTP head where the checkpoint has one and it is wanted.
-inline std::unique_ptr<Qwen3_5> load_golden(const std::string& dir, DType compute, ThreadPool& pool, bool want_mtp = true) {
+inline std::unique_ptr<Qwen3_5> load_golden(const std::string& dir, DType compute, ThreadPool& pool, bool want_mtp = true,
+                                            Fp8As fp8_as = Fp8As::kFloat) {
   const ModelConfig config = read_model_config(dir);
   const bool with_mtp = want_mtp && config.mtp_layers > 0;
   const Checkpoint checkpoint = Checkpoint::open(dir);
   WeightReader reader(checkpoint);
   reader.ignore("model.visual.");
   if (!with_mtp) reader.ignore("mtp.");
-  Loader loader(reader, compute, pool, {});
+  Loader loader(reader, compute, pool, {}, fp8_as);
   auto model = std::make_unique<Qwen3_5>(config, loader, with_mtp);
   reader.expect_all_taken();
   return model;
@@ -32,11 +33,11 @@ class GoldenModel {
  public:
   static constexpr int32_t kPages = 800, kSlots = 40;
 
-  explicit GoldenModel(const std::string& dir, DType compute = DType::kF32, int threads = 2)
+  explicit GoldenModel(const std::string& dir, DType compute = DType::kF32, int threads = 2, Fp8As fp8_as = Fp8As::kFloat)
       : pool_(threads, /*pin=*/false),
         arena_(size_t{1} << 30),
         config_(read_model_config(dir)),
-        model_(load_golden(dir, compute, pool_)),
+        model_(load_golden(dir, compute, pool_, /*want_mtp=*/true, fp8_as)),
         cache_(model_->make_cache(kPages, kSlots, compute)) {}
 
   const ModelConfig& config() const { return config_; }

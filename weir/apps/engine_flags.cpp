@@ -53,6 +53,12 @@ std::vector<FlagSpec> engine_flags() {
                "quant_model_description.json; compressed-tensors, fp8: quantization_config of config.json.",
        .aliases = {"-q"},
        .choices = {"ascend", "compressed-tensors", "fp8", "none", "None"}},
+      {.name = "fp8-as",
+       .group = "Model",
+       .help = "What the weights of an fp8 checkpoint become in memory. bfloat16: floats, as --dtype says. int8: rows of int8 with a scale "
+               "each and integer products; half the bytes, and one more rounding.",
+       .fallback = defaults.fp8_as,
+       .choices = {"bfloat16", "int8"}},
       {.name = "max-model-len",
        .type = FlagType::kCount,
        .group = "Model",
@@ -166,6 +172,7 @@ EngineOptions engine_options(const Flags& flags) {
   options.model = model_directory(flags);
   options.dtype = flags.text("dtype");
   options.quantization = flags.find_text("quantization");
+  options.fp8_as = flags.text("fp8-as");
   options.threads = static_cast<int>(flags.integer("threads"));
   const int64_t length = flags.find_integer("max-model-len").value_or(-1);  // nullopt: the word auto
   if (length == 0) throw UsageError("--max-model-len must be at least 1, or auto or -1 to choose it, got 0");

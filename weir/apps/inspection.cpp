@@ -88,7 +88,7 @@ std::string obstacle_of(const Checkpoint& checkpoint) {
 Inspection::Memory memory(const Inspection& model, const Checkpoint& checkpoint, DType type) {
   const ModelConfig& config = model.config;
   Inspection::Memory out;
-  if (model.obstacle.empty()) out.int8_saving = int8_saving(checkpoint, type, /*with_mtp=*/false);
+  if (model.obstacle.empty()) out.int8_saving = eight_bit_bytes(checkpoint, type, /*with_mtp=*/false).saved(Fp8As::kFloat);
   out.weights = packed_weight_bytes(config, type) - out.int8_saving;
   out.kv_per_token = kv_bytes_per_token(config, element_size(type));
   out.state_per_sequence = state_bytes_per_slot(config);

@@ -34,6 +34,12 @@ DType compute_type(const std::string& dtype) {
   fail(ErrorCode::kInvalidArgument, "--dtype must be auto, bfloat16 or float32, got \"", dtype, "\"");
 }
 
+Fp8As fp8_as(const EngineOptions& options) {
+  if (options.fp8_as == "bfloat16") return Fp8As::kFloat;
+  if (options.fp8_as == "int8") return Fp8As::kInt8;
+  fail(ErrorCode::kInvalidArgument, "--fp8-as must be bfloat16 or int8, got \"", options.fp8_as, "\"");
+}
+
 // generation_config.json as --generation-config says, with --override-generation-config on top; an empty object when there is none.
 Json read_generation_config(const EngineOptions& options) {
   Json config = Json::object();
@@ -106,24 +112,40 @@ std::shared_ptr<const ChatTemplate> read_chat_template(const EngineOptions& opti
   }
 }
 
-// Before anything is read: what the flag says and what weir computes.
+std::string mebibytes(int64_t bytes) { return concat(bytes >> 20, " MiB"); }
+
+// Before anything is read: what the flags say and what weir computes.
 void check_quantization(const Checkpoint& checkpoint, DType compute, const EngineOptions& options) {
   const Quantization& quantization = checkpoint.quantization();
   quantization.expect(options.quantization.value_or(""));
   if (!quantization.obstacle().empty()) fail(ErrorCode::kInvalidArgument, quantization.obstacle());
+  const bool is_fp8 = quantization.method() == Quantization::Method::kFp8;
+  if (!is_fp8 && fp8_as(options) == Fp8As::kInt8)
+    fail(ErrorCode::kInvalidArgument, "--fp8-as int8 is for fp8 checkpoints; this one's quantisation is ", quantization.method_name());
   if (options.quiet || quantization.method() == Quantization::Method::kNone) return;
-  if (quantization.method() == Quantization::Method::kFp8)
-    log_info("Quantisation: fp8 weights are dequantised to ", name(compute), " while loading: ", element_size(compute),
-             " bytes of memory per byte of file");
-  else
+  if (!is_fp8) {
     log_info("Quantisation: ", quantization.method_name(), "; int8 matrices stay int8, with integer products");
+    return;
+  }
+  const EightBitBytes::Kind bytes = eight_bit_bytes(checkpoint, compute, options.speculation.num_drafts > 0).fp8;
+  if (fp8_as(options) == Fp8As::kInt8)
+    log_info("Quantisation: fp8; ", mebibytes(bytes.stored),
+             " of blocks are rounded once more, to int8 rows, while loading: ", mebibytes(bytes.as_int8), " in memory instead of ",
+             mebibytes(bytes.as_compute), " as ", name(compute), ", and integer products");
+  else
+    log_info("Quantisation: fp8; ", mebibytes(bytes.stored), " of blocks become ", name(compute),
+             " while loading: ", mebibytes(bytes.as_compute), " in memory. --fp8-as int8 would take ", mebibytes(bytes.as_int8),
+             " and rounds once more");
 }
 
 // Of all that must be equal for a page or state of one run to be right in another one: FNV-1a, as 16 digits.
 std::string tier_fingerprint(const EngineOptions& options, const MemoryPlan& plan, DType compute) {
-  std::vector<std::string> facts = {
-      read_file(options.model + "/config.json"), name(compute), cpu::name(cpu::active_isa()), std::to_string(plan.page_bytes),
-      std::to_string(plan.slot_bytes),           kVersion};
+  std::vector<std::string> facts = {read_file(options.model + "/config.json"),
+                                    concat(name(compute), " ", options.fp8_as),
+                                    cpu::name(cpu::active_isa()),
+                                    std::to_string(plan.page_bytes),
+                                    std::to_string(plan.slot_bytes),
+                                    kVersion};
   for (const auto& file : std::filesystem::directory_iterator(options.model))
     if (file.path().extension() == ".safetensors")
       facts.push_back(
@@ -162,7 +184,7 @@ std::unique_ptr<Qwen3_5> load_weights(const ModelConfig& config, const Checkpoin
   reader.ignore("model.visual.");  // read when vision is built
   if (!with_mtp) reader.ignore("mtp.");
   ProgressBar bar("Loading weights", checkpoint.total_bytes(), !options.quiet && ::isatty(STDERR_FILENO) != 0);
-  Loader loader(reader, compute, pool, [&](int64_t bytes) { bar.advance(bytes); });
+  Loader loader(reader, compute, pool, [&](int64_t bytes) { bar.advance(bytes); }, fp8_as(options));
   auto model = std::make_unique<Qwen3_5>(config, loader, with_mtp);
   reader.expect_all_taken();
   return model;
@@ -206,17 +228,18 @@ LocalEngine start_local_engine(const EngineOptions& options, Profiler* profiler)
   if (tier_bytes >= budget)
     fail(ErrorCode::kResourceExhausted, "--kv-offload-size ", tier_bytes, " leaves nothing of the ", budget,
          " bytes that --gpu-memory-utilization allows; lower it, or give --kv-offload-dir to keep the second tier in files");
-  const MemoryPlan plan = plan_memory(config, {.compute = compute,
-                                               .kv_type = compute,
-                                               .int8_saving = int8_saving(checkpoint, compute, options.speculation.num_drafts > 0),
-                                               .max_num_seqs = options.max_num_seqs,
-                                               .max_num_batched_tokens = batched,
-                                               .max_model_len = options.max_model_len,
-                                               .num_snapshots = options.enable_prefix_caching ? options.num_state_snapshots : 0,
-                                               .with_mtp = options.speculation.num_drafts > 0,
-                                               .threads = threads,
-                                               .budget = budget - tier_bytes,
-                                               .cache_bytes = options.kv_cache_memory_bytes});
+  const MemoryPlan plan =
+      plan_memory(config, {.compute = compute,
+                           .kv_type = compute,
+                           .int8_saving = eight_bit_bytes(checkpoint, compute, options.speculation.num_drafts > 0).saved(fp8_as(options)),
+                           .max_num_seqs = options.max_num_seqs,
+                           .max_num_batched_tokens = batched,
+                           .max_model_len = options.max_model_len,
+                           .num_snapshots = options.enable_prefix_caching ? options.num_state_snapshots : 0,
+                           .with_mtp = options.speculation.num_drafts > 0,
+                           .threads = threads,
+                           .budget = budget - tier_bytes,
+                           .cache_bytes = options.kv_cache_memory_bytes});
   if (!options.quiet) {
     log_info(plan.str());
     if (!plan.notice.empty()) log_warning(plan.notice);

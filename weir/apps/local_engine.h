@@ -18,6 +18,7 @@ struct EngineOptions {
   std::string model;                        // directory
   std::string dtype = "auto";               // auto (as stored: BF16), bfloat16, float32
   std::optional<std::string> quantization;  // a check of what the checkpoint is: ascend, compressed-tensors, fp8, none
+  std::string fp8_as = "bfloat16";          // what fp8 weights become: bfloat16 (the type of dtype), int8
   int threads = 0;                          // 0: one per physical core
   int32_t max_model_len = 0;                // 0: from config.json, lowered to what fits
   int32_t max_num_seqs = 256;

@@ -89,8 +89,8 @@ const char* described(const StoredLinear& linear) {
   switch (linear.format) {
     case LinearFormat::kInt8Dynamic: return "int8 with dynamic inputs";
     case LinearFormat::kInt8Static: return "int8 with an input_scale";
-    case LinearFormat::kFloat:
-    case LinearFormat::kFp8Block: break;
+    case LinearFormat::kFp8Block: return linear.is_int8() ? "fp8 as int8" : "fp8 as float";
+    case LinearFormat::kFloat: break;
   }
   return "float";
 }
@@ -127,7 +127,7 @@ ops::PackedMatrix Loader::pack(std::span<const StoredLinear> stack) {
 ops::PackedMatrix Loader::matrix(const std::vector<Part>& parts, int64_t columns) {
   std::vector<StoredLinear> stack;
   for (const Part& part : parts) {
-    stack.push_back(StoredLinear::take(reader_, part.name, part.rows, columns));
+    stack.push_back(StoredLinear::take(reader_, part.name, part.rows, columns, fp8_as_));
     expect_alike(stack.front(), stack.back());
   }
   return pack(stack);
@@ -135,7 +135,7 @@ ops::PackedMatrix Loader::matrix(const std::vector<Part>& parts, int64_t columns
 
 std::vector<ops::PackedMatrix> Loader::matrices(const std::vector<Part>& parts, int64_t columns) {
   std::vector<StoredLinear> all;
-  for (const Part& part : parts) all.push_back(StoredLinear::take(reader_, part.name, part.rows, columns));
+  for (const Part& part : parts) all.push_back(StoredLinear::take(reader_, part.name, part.rows, columns, fp8_as_));
   std::vector<ops::PackedMatrix> out;
   for (size_t begin = 0, end = 0; begin < all.size(); begin = end) {
     while (end < all.size() && alike(all[begin], all[end])) ++end;
@@ -187,7 +187,7 @@ void Loader::experts(const std::string& prefix, int64_t count, int64_t hidden, i
     for (int64_t e = 0; e < count; ++e) {
       const std::string stem = prefix + std::to_string(e) + ".";
       const auto linear = [&](const char* name, int64_t rows, int64_t columns) {
-        StoredLinear stored = StoredLinear::take(reader_, stem + name, rows, columns);
+        StoredLinear stored = StoredLinear::take(reader_, stem + name, rows, columns, fp8_as_);
         taken.push_back(stored.weight);
         return stored;
       };

@@ -15,8 +15,8 @@ namespace weir {
 class Loader {
  public:
   // compute: kBF16 or kF32, the type matrices are kept in. progress(bytes) is told what has been read since the last call; may be empty.
-  Loader(WeightReader& reader, DType compute, ThreadPool& pool, std::function<void(int64_t)> progress)
-      : reader_(reader), compute_(compute), pool_(pool), progress_(std::move(progress)) {}
+  Loader(WeightReader& reader, DType compute, ThreadPool& pool, std::function<void(int64_t)> progress, Fp8As fp8_as = Fp8As::kFloat)
+      : reader_(reader), compute_(compute), fp8_as_(fp8_as), pool_(pool), progress_(std::move(progress)) {}
 
   // A small parameter as F32, each element + offset (the family's norms store w - 1).
   Tensor vector(const std::string& name, int64_t size, float offset = 0.0f);
@@ -55,6 +55,7 @@ class Loader {
 
   WeightReader& reader_;
   DType compute_;
+  Fp8As fp8_as_;
   ThreadPool& pool_;
   std::function<void(int64_t)> progress_;
 };

@@ -8,11 +8,13 @@
 
 #include "weir/base/error.h"
 #include "weir/weights/names.h"
+#include "weir/weights/quantize_rows.h"
 
 namespace weir {
 namespace {
 
 constexpr std::string_view kWeight = ".weight";
+constexpr float kLargestFp8 = 448;
 
 template <class T>
 T load(const Tensor& t, int64_t i) {
@@ -154,6 +156,31 @@ void take_static(Parts& parts, StoredLinear& out, int64_t rows) {
   out.bias = offset_corrections(out.weight, out.input.offset);
 }
 
+// NaN would be the same garbage in every answer.
+void check_fp8(const Tensor& weight, const std::string& name) {
+  const auto* bits = static_cast<const uint8_t*>(weight.raw());
+  uint8_t is_nan = 0;
+  for (int64_t i = 0; i < weight.numel(); ++i) is_nan |= static_cast<uint8_t>((bits[i] & 0x7f) == 0x7f);
+  if (is_nan != 0) fail(ErrorCode::kInvalidArgument, "tensor ", shown(name), " holds NaN");
+}
+
+void take_fp8(WeightReader& reader, StoredLinear& out, int64_t rows, int64_t columns, Fp8As fp8_as) {
+  const Quantization& how = reader.checkpoint().quantization();
+  out.fp8_as = fp8_as;
+  out.block_rows = how.block_rows();
+  out.block_columns = how.block_columns();
+  const std::string scale = out.name + "_scale_inv";
+  const Tensor factors =
+      reader.take(scale, Shape{(rows + out.block_rows - 1) / out.block_rows, (columns + out.block_columns - 1) / out.block_columns});
+  if (!is_float(factors.dtype()))
+    fail(ErrorCode::kInvalidArgument, "tensor ", shown(scale), " has dtype ", weir::name(factors.dtype()), "; BF16 or F32 is allowed");
+  out.block_scale = read_floats(factors);
+  for (const float value : out.block_scale)
+    if (!(value >= 0) || !std::isfinite(value * kLargestFp8))
+      fail(ErrorCode::kInvalidArgument, "tensor ", shown(scale), " holds ", value, "; a scale must be a finite number, not negative");
+  check_fp8(out.weight, out.name);
+}
+
 }  // namespace
 
 std::vector<float> read_floats(const Tensor& t) {
@@ -168,21 +195,24 @@ std::vector<float> read_floats(const Tensor& t) {
   return out;
 }
 
-int64_t int8_saving(const Checkpoint& checkpoint, DType compute, bool with_mtp) {
-  int64_t saved = 0;
+EightBitBytes eight_bit_bytes(const Checkpoint& checkpoint, DType compute, bool with_mtp) {
+  EightBitBytes out;
   for (const Checkpoint::Entry& entry : checkpoint.entries()) {
     const bool is_text = entry.name.starts_with("model.language_model.") || entry.name.starts_with("lm_head.");
     if (!is_text && !(with_mtp && entry.name.starts_with("mtp."))) continue;
     if (!entry.name.ends_with(kWeight) || entry.tensor.rank() != 2) continue;
     const LinearFormat format = checkpoint.format(entry.name);
-    if (format != LinearFormat::kInt8Dynamic && format != LinearFormat::kInt8Static) continue;
+    if (format == LinearFormat::kFloat) continue;
+    EightBitBytes::Kind& kind = format == LinearFormat::kFp8Block ? out.fp8 : out.int8;
     const int64_t n = entry.tensor.dim(0), k = entry.tensor.dim(1);
-    saved += ops::PackedMatrix::packed_bytes(n, k, compute) - ops::PackedMatrix::packed_bytes(n, k, DType::kI8);
+    kind.stored += entry.tensor.nbytes();
+    kind.as_compute += ops::PackedMatrix::packed_bytes(n, k, compute);
+    kind.as_int8 += ops::PackedMatrix::packed_bytes(n, k, DType::kI8);
   }
-  return saved;
+  return out;
 }
 
-StoredLinear StoredLinear::take(WeightReader& reader, const std::string& name, int64_t rows, int64_t columns) {
+StoredLinear StoredLinear::take(WeightReader& reader, const std::string& name, int64_t rows, int64_t columns, Fp8As fp8_as) {
   WEIR_CHECK(name.ends_with(kWeight), name);
   StoredLinear out;
   out.name = name;
@@ -198,21 +228,7 @@ StoredLinear StoredLinear::take(WeightReader& reader, const std::string& name, i
       parts.ignore({".input_scale", ".input_offset", ".quant_bias", ".deq_scale"});  // of W8A8_MIX
       break;
     case LinearFormat::kInt8Static: take_static(parts, out, rows); break;
-    case LinearFormat::kFp8Block: {
-      const Quantization& how = reader.checkpoint().quantization();
-      out.block_rows = how.block_rows();
-      out.block_columns = how.block_columns();
-      const std::string scale = name + "_scale_inv";
-      out.block_scale =
-          reader.take(scale, Shape{(rows + out.block_rows - 1) / out.block_rows, (columns + out.block_columns - 1) / out.block_columns});
-      if (!is_float(out.block_scale.dtype()))
-        fail(ErrorCode::kInvalidArgument, "tensor ", shown(scale), " has dtype ", weir::name(out.block_scale.dtype()),
-             "; BF16 or F32 is allowed");
-      for (const float value : read_floats(out.block_scale))
-        if (!(value >= 0) || std::isinf(value))
-          fail(ErrorCode::kInvalidArgument, "tensor ", shown(scale), " holds ", value, "; a scale must be a finite number, not negative");
-      break;
-    }
+    case LinearFormat::kFp8Block: take_fp8(reader, out, rows, columns, fp8_as); break;
   }
   if (out.is_int8() && columns > ops::kMaxInt8Columns)
     fail(ErrorCode::kInvalidArgument, "tensor ", shown(name), " has ", columns, " columns; sums of int8 products are exact up to ",
@@ -221,35 +237,50 @@ StoredLinear StoredLinear::take(WeightReader& reader, const std::string& name, i
 }
 
 void StoredLinear::pack(ThreadPool& pool, ops::PackedMatrix& matrix, int64_t row) const {
-  if (is_int8()) return matrix.pack_rows(pool, row, weight, {scale, bias});
   if (format == LinearFormat::kFloat) return matrix.pack_rows(pool, row, weight);
-  // A million elements at a time, so that a large matrix does not exist twice.
-  const int64_t step = std::max<int64_t>(1, (1 << 20) / std::max<int64_t>(1, weight.dim(1)));
-  for (int64_t begin = 0; begin < weight.dim(0); begin += step)
-    matrix.pack_rows(pool, row + begin, dequantised(begin, std::min(begin + step, weight.dim(0)), matrix.dtype()));
+  if (format != LinearFormat::kFp8Block) return matrix.pack_rows(pool, row, weight, {scale, bias});
+  const auto for_rows = [&](int64_t count, const auto& body) { pool.parallel_for(count, 16, body); };
+  pack_fp8(matrix.dtype(), for_rows,
+           [&](int64_t begin, const Tensor& rows, const ops::RowScales& scales) { matrix.pack_rows(pool, row + begin, rows, scales); });
 }
 
 void StoredLinear::pack(ops::PackedMatrix& matrix, int64_t row) const {
-  if (is_int8()) return matrix.pack_rows(row, weight, {scale, bias});
-  matrix.pack_rows(row, format == LinearFormat::kFloat ? weight : dequantised(0, weight.dim(0), matrix.dtype()));
+  if (format == LinearFormat::kFloat) return matrix.pack_rows(row, weight);
+  if (format != LinearFormat::kFp8Block) return matrix.pack_rows(row, weight, {scale, bias});
+  const auto for_rows = [](int64_t count, const auto& body) { body(0, count, 0); };
+  pack_fp8(matrix.dtype(), for_rows,
+           [&](int64_t begin, const Tensor& rows, const ops::RowScales& scales) { matrix.pack_rows(row + begin, rows, scales); });
 }
 
-Tensor StoredLinear::dequantised(int64_t begin, int64_t end, DType type) const {
-  const int64_t columns = weight.dim(1), blocks = block_scale.dim(1);
-  const std::vector<float> factors = read_floats(block_scale);
-  Tensor out = Tensor::zeros(Shape{end - begin, columns}, type);
-  for (int64_t r = begin; r < end; ++r) {
-    const float* factor = factors.data() + r / block_rows * blocks;
-    for (int64_t c = 0; c < columns; ++c) {
-      const float value = f8_values()[load<uint8_t>(weight, r * columns + c)] * factor[c / block_columns];
-      const int64_t at = (r - begin) * columns + c;
-      if (type == DType::kF32)
-        out.data<float>()[at] = value;
-      else
-        out.data<uint16_t>()[at] = f32_to_bf16(value);
-    }
+// A million elements at a time, so that a large matrix does not exist twice.
+template <class ForRows, class PackRows>
+void StoredLinear::pack_fp8(DType type, const ForRows& for_rows, const PackRows& pack_rows) const {
+  const int64_t columns = weight.dim(1), step = std::max<int64_t>(1, (1 << 20) / std::max<int64_t>(1, columns));
+  for (int64_t first = 0; first < weight.dim(0); first += step) {
+    const int64_t count = std::min(step, weight.dim(0) - first);
+    Tensor out = Tensor::zeros(Shape{count, columns}, type);
+    std::vector<float> scales(type == DType::kI8 ? static_cast<size_t>(count) : 0);
+    for_rows(count, [&](int64_t begin, int64_t end, int) {
+      std::vector<float> values(static_cast<size_t>(columns));
+      for (int64_t r = begin; r < end; ++r) {
+        read_fp8_row(first + r, values);
+        switch (type) {
+          case DType::kI8: quantize_row(values, out.data<int8_t>() + r * columns, scales[static_cast<size_t>(r)]); break;
+          case DType::kF32: std::copy(values.begin(), values.end(), out.data<float>() + r * columns); break;
+          default: std::transform(values.begin(), values.end(), out.data<uint16_t>() + r * columns, f32_to_bf16);
+        }
+      }
+    });
+    pack_rows(first, out, ops::RowScales{scales, {}});
   }
-  return out;
+}
+
+void StoredLinear::read_fp8_row(int64_t row, std::span<float> out) const {
+  const auto columns = static_cast<int64_t>(out.size()), blocks = (columns + block_columns - 1) / block_columns;
+  const float* factors = block_scale.data() + row / block_rows * blocks;
+  for (int64_t b = 0; b < blocks; ++b)
+    for (int64_t c = b * block_columns; c < std::min(columns, (b + 1) * block_columns); ++c)
+      out[static_cast<size_t>(c)] = f8_values()[load<uint8_t>(weight, row * columns + c)] * factors[b];
 }
 
 }  // namespace weir
