@@ -107,7 +107,7 @@ TEST(StoredLinear, MixedOnesAreComputedDynamically) {
 TEST(StoredLinear, CompressedTensorsAreRecognisedByTheirTypes) {
   CheckpointMaker maker = dynamic_linear();
   maker.remove(kModule + ".weight_offset").add<uint16_t>(kModule + ".weight_scale", DType::kBF16, {2, 1}, {0x3f00, 0x3e80});
-  const StoredLinear linear = take(maker.open("config.json", compressed(kChannel, kToken, R"(["lm_head", "re:.*q_proj.*"])")));
+  const StoredLinear linear = take(maker.open("config.json", compressed(kChannel, kToken, R"(["lm_head", "re:.*k_proj.*"])")));
   EXPECT_EQ(linear.format, LinearFormat::kInt8Dynamic);
   EXPECT_EQ(linear.scale, (std::vector<float>{0.5f, 0.25f}));
 
@@ -209,6 +209,60 @@ TEST(StoredLinear, ADescriptionThatContradictsTheTypeIsNamed) {
   EXPECT_THAT(error_of(dynamic_linear(), "config.json", compressed(kChannel, kToken, "[\"" + kModule + "\"]")),
               AllOf(HasSubstr(kWeight), HasSubstr("ignore")));
   EXPECT_THAT(error_of(dynamic_linear(), "config.json", kFp8), AllOf(HasSubstr(kWeight), HasSubstr("F8_E4M3")));
+}
+
+std::string grouped(const std::string& groups, const std::string& ignore = "[]") {
+  return config_with(R"({"quant_method": "compressed-tensors", "config_groups": {)" + groups + "}, \"ignore\": " + ignore + "}");
+}
+std::string group(const std::string& name, const std::string& targets, const std::string& inputs = kToken) {
+  return "\"" + name + R"(": {"targets": )" + targets + ", " + kChannel + ", " + inputs + "}";
+}
+const std::string kFixed = R"("input_activations": {"num_bits": 8, "type": "int", "strategy": "tensor", "dynamic": false})";
+
+TEST(CompressedTensors, IgnoreAndTargetsMeanClassesNamesAndPatterns) {
+  CheckpointMaker maker = dynamic_linear();
+  maker.remove(kModule + ".weight_offset");
+  const auto format = [&](const std::string& config) { return take(maker.open("config.json", config)).format; };
+  for (const char* targets : {R"(["Linear"])", R"(["re:.*self_attn.*"])", R"(["model.language_model.layers.0.self_attn.q_proj"])",
+                              R"(["model.layers.0.self_attn.q_proj"])", R"(["lm_head", "re:^(?!.*mlp).*_proj$"])"})
+    EXPECT_EQ(format(grouped(group("group_0", targets))), LinearFormat::kInt8Dynamic) << targets;
+  for (const char* ignore : {R"(["re:.*q_proj"])", R"(["re:model\\.language_model\\.layers\\.0\\..*"])", R"(["Linear"])"})
+    EXPECT_THAT(error_of(maker, "config.json", grouped(group("group_0", R"(["Linear"])"), ignore)),
+                AllOf(HasSubstr(kWeight), HasSubstr("I8"), HasSubstr("\"ignore\" lists it")))
+        << ignore;
+  EXPECT_EQ(format(grouped(group("group_0", R"(["Linear"])"), R"(["re:q_proj", "re:lm_head"])")), LinearFormat::kInt8Dynamic)
+      << "patterns match from the start of a name";
+  EXPECT_THAT(error_of(maker, "config.json", grouped(group("group_0", R"(["re:.*mlp.*"])"))),
+              AllOf(HasSubstr(kWeight), HasSubstr("no target of config_groups")));
+  // A name goes before a class, and the group says how inputs are rounded.
+  maker.add<float>(kModule + ".input_scale", DType::kF32, {1}, {2.0f});
+  EXPECT_EQ(format(grouped(group("a", R"(["Linear"])") + ", " + group("b", R"(["re:.*q_proj$"])", kFixed))), LinearFormat::kInt8Static);
+  EXPECT_THAT(error_of(maker, "config.json", grouped(group("a", R"(["Linear"])"))),
+              AllOf(HasSubstr("input_scale"), HasSubstr("scale per token")));
+  maker.remove(kModule + ".input_scale");
+  EXPECT_THAT(error_of(maker, "config.json", grouped(group("a", R"(["Linear"])", kFixed))),
+              AllOf(HasSubstr(".input_scale"), HasSubstr("missing")));
+}
+
+TEST(CompressedTensors, AFloatWhereInt8IsPromisedIsNamed) {
+  CheckpointMaker maker;
+  maker.add<uint16_t>(kWeight, DType::kBF16, {2, 3}, {0, 0, 0, 0, 0, 0});
+  EXPECT_THAT(error_of(maker, "config.json", grouped(group("group_0", R"(["Linear"])"))),
+              AllOf(HasSubstr(kWeight), HasSubstr("BF16"), HasSubstr("config_groups.group_0 targets it"), HasSubstr("should be I8")));
+  EXPECT_EQ(take(maker.open("config.json", grouped(group("group_0", R"(["Linear"])"), R"(["re:.*self_attn.*"])"))).format,
+            LinearFormat::kFloat);
+  EXPECT_EQ(take(maker.open("config.json", grouped(group("group_0", R"(["re:.*mlp.*"])")))).format, LinearFormat::kFloat);
+}
+
+TEST(CompressedTensors, ListsThatCannotBeReadAreNamed) {
+  const CheckpointMaker maker = dynamic_linear();
+  EXPECT_THAT(error_of(maker, "config.json", grouped(group("group_0", R"(["re:.*("])"))),
+              AllOf(HasSubstr("config_groups.group_0: targets"), HasSubstr("'(' without ')'")));
+  EXPECT_THAT(error_of(maker, "config.json", grouped(group("group_0", "7"))), HasSubstr("targets must be a list"));
+  EXPECT_THAT(error_of(maker, "config.json", grouped(group("group_0", R"(["Linear"])"), "[7]")),
+              HasSubstr("ignore must hold names, got 7"));
+  EXPECT_THAT(error_of(maker, "config.json", grouped(group("group_0", R"(["Linear"])"), R"(["re:(.|..)*%"])")),
+              HasSubstr("too expensive"));
 }
 
 TEST(StoredLinear, TypesThatAreNotBuiltAreNamedWithTheirTensor) {

@@ -178,7 +178,7 @@ LinearFormat Checkpoint::format(std::string_view canonical_name) const {
   if (entry == nullptr) return LinearFormat::kFloat;
   std::string input_scale(canonical_name);
   if (input_scale.ends_with(kWeight)) input_scale.replace(input_scale.size() - kWeight.size(), kWeight.size(), "input_scale");
-  return quantization_.format(canonical_name, entry->tensor.dtype(), find(input_scale) != nullptr);
+  return quantization_.format({canonical_name, entry->file_name, entry->tensor.dtype(), find(input_scale) != nullptr});
 }
 
 const Checkpoint::Entry* Checkpoint::find(std::string_view canonical_name) const {

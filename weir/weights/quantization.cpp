@@ -17,55 +17,22 @@ constexpr int64_t kMaxDescriptionBytes = 200'000'000;
 
 bool is_float(DType type) { return type == DType::kF32 || type == DType::kBF16 || type == DType::kF16; }
 
-// "language_model.lm_head" -> "lm_head": the rules of names want the dot behind a module.
-std::string canonical_module(const std::string& module) {
-  std::string name = canonical_name(module + std::string(kWeight));
-  return name.substr(0, name.size() - kWeight.size());
-}
-
 std::string text_of(const Json& object, const char* field) {
   const auto it = object.find(field);
   return it == object.end() ? "absent" : dump_json(*it);
 }
 
-// Fields of one side of a group that must have a value: "weights: num_bits is 4, not 8"; empty when all do.
-std::string difference(const Json& group, const char* side, const std::vector<std::pair<const char*, Json>>& wanted) {
-  const auto it = group.find(side);
-  if (it == group.end() || !it->is_object()) return concat(side, " is ", it == group.end() ? "absent" : dump_json(*it));
-  for (const auto& [field, value] : wanted) {
-    const auto found = it->find(field);
-    if (found == it->end() || *found != value) return concat(side, ": ", field, " is ", text_of(*it, field), ", not ", dump_json(value));
-  }
-  return "";
+// Modules that are of the class Linear in the reference, so that "Linear" means them. Not: routers, which are parameters, convolutions,
+// experts in one tensor, embeddings.
+bool is_linear(std::string_view module) {
+  if (module == "lm_head" || module == "mtp.fc") return true;
+  const std::string_view last = module.substr(module.rfind('.') + 1);
+  return last.find("_proj") != std::string_view::npos || last == "shared_expert_gate";
 }
 
-// Why a group of compressed-tensors is not W8A8 as weir computes it; empty: it is.
-std::string group_obstacle(const Json& group) {
-  if (!group.is_object()) return "it must be an object";
-  if (const std::string d = difference(group, "weights", {{"num_bits", 8}, {"type", "int"}, {"symmetric", true}, {"strategy", "channel"}});
-      !d.empty())
-    return d;
-  const std::string dynamic = difference(group, "input_activations",
-                                         {{"num_bits", 8}, {"type", "int"}, {"symmetric", true}, {"strategy", "token"}, {"dynamic", true}});
-  const std::string fixed =
-      difference(group, "input_activations", {{"num_bits", 8}, {"type", "int"}, {"strategy", "tensor"}, {"dynamic", false}});
-  return dynamic.empty() || fixed.empty() ? "" : dynamic;
-}
-
-std::string compressed_tensors_obstacle(const Json& config) {
-  const auto usable = [](const Json& format) {
-    return format.is_null() || format == "int-quantized" || format == "naive-quantized" || format == "mixed-precision";
-  };
-  const auto of = [](const Json& object) { return object.value("format", Json(nullptr)); };
-  if (!usable(of(config))) return concat("format ", dump_json(of(config)));
-  const auto groups = config.find("config_groups");
-  if (groups == config.end() || !groups->is_object()) return "config_groups must be an object";
-  for (const auto& [name, group] : groups->items()) {
-    std::string obstacle = group_obstacle(group);
-    if (obstacle.empty() && !usable(of(group))) obstacle = concat("format ", dump_json(of(group)));
-    if (!obstacle.empty()) return concat("config_groups.", name, ": ", obstacle);
-  }
-  return "";
+// Those that cannot be anything but a matrix of a layer: a config that targets them means them.
+bool is_projection(std::string_view module) {
+  return module.starts_with("model.language_model.layers.") && module.substr(module.rfind('.') + 1).find("_proj") != std::string_view::npos;
 }
 
 }  // namespace
@@ -119,12 +86,9 @@ void Quantization::read_config(const std::string& file) {
   method_name_ = method->get<std::string>();
   if (method_name_ == "compressed-tensors") {
     method_ = Method::kCompressedTensors;
-    if (const std::string why = compressed_tensors_obstacle(*config); !why.empty())
+    compressed_ = CompressedTensors(*config);
+    if (const std::string& why = compressed_.obstacle(); !why.empty())
       obstacle_ = concat("not built: compressed-tensors with ", why, " (", file, "); int8 rows with int8 inputs are");
-    if (const auto ignore = config->find("ignore"); ignore != config->end() && ignore->is_array())
-      for (const Json& module : *ignore)
-        if (module.is_string() && !module.get_ref<const std::string&>().starts_with("re:"))
-          ignored_[canonical_module(module.get_ref<const std::string&>())] = true;
   } else if (method_name_ == "fp8") {
     method_ = Method::kFp8;
     const auto size = config->find("weight_block_size");
@@ -143,7 +107,8 @@ void Quantization::read_config(const std::string& file) {
   }
 }
 
-LinearFormat Quantization::format(std::string_view name, DType dtype, bool has_input_scale) const {
+LinearFormat Quantization::format(const StoredAs& tensor) const {
+  const auto& [name, file_name, dtype, has_input_scale] = tensor;
   const auto bad = [&](const auto&... parts) {
     fail(ErrorCode::kInvalidArgument, "tensor ", shown(name), " is ", weir::name(dtype), ", but ", parts...);
   };
@@ -163,18 +128,33 @@ LinearFormat Quantization::format(std::string_view name, DType dtype, bool has_i
     if (dtype != DType::kI8) bad(source_, " calls it ", type, ", which is I8");
     return is_dynamic ? LinearFormat::kInt8Dynamic : LinearFormat::kInt8Static;
   }
+  if (method_ == Method::kCompressedTensors && obstacle_.empty()) return compressed_format(tensor);
   if (is_float(dtype)) return LinearFormat::kFloat;
   if (!obstacle_.empty()) fail(ErrorCode::kInvalidArgument, obstacle_);
   if (method_ == Method::kNone)
     bad("nothing says how it is quantised: there is no ", kDescription, " and config.json has no quantization_config");
-  if (method_ == Method::kCompressedTensors) {
-    if (dtype != DType::kI8) bad("compressed-tensors stores int8 weights as I8 (", source_, ")");
-    const std::string_view module = name.ends_with(kWeight) ? name.substr(0, name.size() - kWeight.size()) : name;
-    if (ignored_.contains(module)) bad(source_, " lists it under \"ignore\", as not quantised");
-    return has_input_scale ? LinearFormat::kInt8Static : LinearFormat::kInt8Dynamic;
-  }
   if (dtype != DType::kF8E4M3) bad("fp8 stores weights as F8_E4M3 (", source_, ")");
   return LinearFormat::kFp8Block;
+}
+
+LinearFormat Quantization::compressed_format(const StoredAs& tensor) const {
+  const auto& [name, file_name, dtype, has_input_scale] = tensor;
+  const auto bad = [&](const auto&... parts) {
+    fail(ErrorCode::kInvalidArgument, "tensor ", shown(name), " is ", weir::name(dtype), ", but ", parts..., " (", source_, ")");
+  };
+  if (!name.ends_with(kWeight) && is_float(dtype)) return LinearFormat::kFloat;
+  const auto module_of = [](std::string_view n) { return n.ends_with(kWeight) ? n.substr(0, n.size() - kWeight.size()) : n; };
+  const std::string_view module = module_of(name);
+  const CompressedTensors::Decision said = compressed_.decide(module, module_of(file_name), is_linear(module));
+  if (is_float(dtype)) {
+    // A class or pattern may mean more than the exporter saw (the draft head); the projections of layers and what is named it did see.
+    if (said.quantized && (is_projection(module) || (said.by_name && is_linear(module)))) bad(said.why, ", so that it should be I8");
+    return LinearFormat::kFloat;
+  }
+  if (dtype != DType::kI8) bad("compressed-tensors stores int8 weights as I8");
+  if (!said.quantized) bad(said.why);
+  if (said.dynamic && has_input_scale) bad("has an input_scale: ", said.why, ", with a scale per token");
+  return said.dynamic ? LinearFormat::kInt8Dynamic : LinearFormat::kInt8Static;
 }
 
 void Quantization::expect(std::string_view wanted) const {

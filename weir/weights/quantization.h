@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "weir/tensor/dtype.h"
+#include "weir/weights/compressed_tensors.h"
 
 namespace weir {
 
@@ -31,9 +32,15 @@ class Quantization {
   const std::string& method_name() const { return method_name_; }  // "none", "ascend", "compressed-tensors", …
   const std::string& obstacle() const { return obstacle_; }        // why nothing quantised like that is served; empty: it is
 
-  // How `name` ("….q_proj.weight", canonical) of the given dtype is stored; `has_input_scale`: "….input_scale" is there too. Throws
-  // Error naming the tensor when its type is not built or when the description and the dtype disagree.
-  LinearFormat format(std::string_view name, DType dtype, bool has_input_scale) const;
+  // A matrix of a checkpoint.
+  struct StoredAs {
+    std::string_view name;       // "….q_proj.weight", canonical
+    std::string_view file_name;  // as the file spells it: patterns may mean either
+    DType dtype = DType::kF32;
+    bool has_input_scale = false;  // "….input_scale" is there too
+  };
+  // How it is stored. Throws Error naming the tensor when its type is not built or when description and dtype disagree.
+  LinearFormat format(const StoredAs& tensor) const;
 
   // Throws Error saying what was found unless `wanted`, the value of --quantization, names this method; empty: any.
   void expect(std::string_view wanted) const;
@@ -46,11 +53,12 @@ class Quantization {
  private:
   void read_description(const std::string& file);
   void read_config(const std::string& file);
+  LinearFormat compressed_format(const StoredAs& tensor) const;
 
   Method method_ = Method::kNone;
   std::string method_name_ = "none", source_, obstacle_;
   std::map<std::string, std::string, std::less<>> types_;  // name of a weight -> type, those of FLOAT left out
-  std::map<std::string, bool, std::less<>> ignored_;       // compressed-tensors: modules that must not be quantised
+  CompressedTensors compressed_;
   int64_t block_rows_ = 0, block_columns_ = 0;
 };
 
