@@ -28,7 +28,9 @@ float scale_of(const Case& c) { return 1.0f / std::sqrt(static_cast<float>(c.dim
 // Pages that were used before: whatever they hold must not show.
 Tensor dirty_pool(const Case& c, size_t sequences) {
   Tensor pool = make_kv_pool(static_cast<int64_t>(sequences) * kPagesPerSequence, c.kv_heads, c.dim, c.type);
-  if (c.type == DType::kBF16) {
+  if (c.type == DType::kI8) {
+    std::fill_n(pool.data<int8_t>(), pool.numel(), int8_t{-1});  // scales of NaN, too
+  } else if (c.type == DType::kBF16) {
     std::fill_n(pool.data<uint16_t>(), pool.numel(), uint16_t{0x7fc0});
   } else {
     std::fill_n(pool.data<float>(), pool.numel(), std::numeric_limits<float>::quiet_NaN());
@@ -57,23 +59,35 @@ std::vector<Tensor> play(const std::vector<Pieces>& steps, const Inputs& in, con
 
 double stored(float x, DType type) { return type == DType::kBF16 ? bf16_to_f32(f32_to_bf16(x)) : x; }
 
+// Keys and values as a pool of the type keeps them.
+Tensor stored(const Tensor& x, int64_t dim, DType type) {
+  Tensor out = copy_of(x);
+  for (int64_t row = 0; row < x.numel() / dim; ++row) {
+    float* values = out.data<float>() + row * dim;
+    float scale = 0;
+    for (int64_t d = 0; d < dim; ++d) scale = std::max(scale, std::abs(values[d]) / 127.0f);
+    for (int64_t d = 0; d < dim; ++d)
+      values[d] = type == DType::kI8 ? std::nearbyint(values[d] / scale) * scale : static_cast<float>(stored(values[d], type));
+  }
+  return out;
+}
+
 std::vector<double> naive(const Inputs& in, size_t s, const Case& c, int64_t t, int64_t h) {
   const int64_t kv = h / (c.heads / c.kv_heads);
+  const Tensor k = stored(in.k[s].rows(0, t + 1), c.dim, c.type), v = stored(in.v[s].rows(0, t + 1), c.dim, c.type);
   std::vector<double> p(static_cast<size_t>(t + 1)), o(static_cast<size_t>(c.dim), 0.0);
   double max = -1e300, sum = 0;
   for (int64_t j = 0; j <= t; ++j) {
     double score = 0;
     for (int64_t d = 0; d < c.dim; ++d)
-      score += stored(in.q[s].data<float>()[(t * c.heads + h) * c.dim + d], c.type) *
-               stored(in.k[s].data<float>()[(j * c.kv_heads + kv) * c.dim + d], c.type);
+      score += stored(in.q[s].data<float>()[(t * c.heads + h) * c.dim + d], c.type) * k.data<float>()[(j * c.kv_heads + kv) * c.dim + d];
     p[static_cast<size_t>(j)] = score * scale_of(c);
     max = std::max(max, p[static_cast<size_t>(j)]);
   }
   for (double& x : p) sum += x = std::exp(x - max);
   for (int64_t j = 0; j <= t; ++j)
     for (int64_t d = 0; d < c.dim; ++d)
-      o[static_cast<size_t>(d)] +=
-          p[static_cast<size_t>(j)] / sum * stored(in.v[s].data<float>()[(j * c.kv_heads + kv) * c.dim + d], c.type);
+      o[static_cast<size_t>(d)] += p[static_cast<size_t>(j)] / sum * v.data<float>()[(j * c.kv_heads + kv) * c.dim + d];
   return o;
 }
 
@@ -130,7 +144,8 @@ TEST_P(PagedAttention, SharesALongContextAmongThreadsWithoutChangingBits) {
 
 INSTANTIATE_TEST_SUITE_P(Cases, PagedAttention,
                          testing::Values(Case{8, 1, 256, DType::kBF16}, Case{8, 2, 64, DType::kF32}, Case{6, 2, 40, DType::kBF16},
-                                         Case{3, 3, 18, DType::kF32}, Case{2, 1, 6, DType::kBF16}, Case{5, 1, 7, DType::kF32}),
+                                         Case{3, 3, 18, DType::kF32}, Case{2, 1, 6, DType::kBF16}, Case{5, 1, 7, DType::kF32},
+                                         Case{8, 1, 256, DType::kI8}, Case{6, 2, 41, DType::kI8}),
                          [](const auto& info) {
                            const Case& c = info.param;
                            return concat("Heads", c.heads, "Over", c.kv_heads, "Of", c.dim, name(c.type));

@@ -79,8 +79,8 @@ TEST_P(ElementwiseKernel, MatchesScalar) {
   expect_near(got, want, 1e-6f, "beta");
 
   std::vector<uint16_t> rounded(static_cast<size_t>(n)), want_rounded(rounded);
-  weir::cpu::attention_kernels(isa).round_bf16(x.data(), rounded.data(), n);
-  weir::cpu::scalar::kAttention.round_bf16(x.data(), want_rounded.data(), n);
+  weir::cpu::elementwise_kernels(isa).round_bf16(x.data(), rounded.data(), n);
+  weir::cpu::scalar::kElementwise.round_bf16(x.data(), want_rounded.data(), n);
   EXPECT_EQ(rounded, want_rounded);
   k.widen_bf16(rounded.data(), got.data(), n);
   scalar.widen_bf16(rounded.data(), want.data(), n);

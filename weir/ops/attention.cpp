@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "weir/kernels/cpu/attention.h"
+#include "weir/kernels/cpu/elementwise.h"
 #include "weir/kernels/cpu/isa.h"
 #include "weir/ops/not_built.h"
 
@@ -19,9 +20,10 @@ constexpr int64_t kTileQueries = 48;  // queries that walk the keys together: 48
 
 // A pool's geometry in elements.
 struct Pages {
-  explicit Pages(const Tensor& pool) : kv_heads(pool.dim(2)), dim(pool.dim(4)) {}
-  int64_t kv_heads, dim;
-  int64_t head() const { return kPageTokens * dim; }
+  explicit Pages(const Tensor& pool)
+      : kv_heads(pool.dim(2)), row(pool.dim(4)), dim(pool.dtype() == DType::kI8 ? row - int64_t{sizeof(float)} : row) {}
+  int64_t kv_heads, row, dim;  // row: with its scale, if it has one
+  int64_t head() const { return kPageTokens * row; }
   int64_t stride() const { return 2 * kv_heads * head(); }
   int64_t keys(int64_t kv_head) const { return kv_head * head(); }
   int64_t values(int64_t kv_head) const { return (kv_heads + kv_head) * head(); }
@@ -29,7 +31,7 @@ struct Pages {
 
 void check_pool(const Tensor& pool) {
   WEIR_CHECK(pool.rank() == 5 && pool.dim(1) == 2 && pool.dim(3) == kPageTokens && pool.dense(), "kv pool ", pool.shape().str());
-  WEIR_CHECK(pool.dtype() == DType::kF32 || pool.dtype() == DType::kBF16, "kv pool of ", name(pool.dtype()));
+  WEIR_CHECK(pool.dtype() == DType::kF32 || pool.dtype() == DType::kBF16 || pool.dtype() == DType::kI8, "kv pool of ", name(pool.dtype()));
 }
 
 const int32_t* pages_of(const Rows& rows, int64_t r) { return rows.page_table.data<int32_t>() + r * rows.page_table.row_stride(); }
@@ -58,7 +60,8 @@ class AttentionStep {
         pages_(pool),
         group_(q.dim(1) / pages_.kv_heads),
         tile_tokens_(std::max<int64_t>(1, kTileQueries / group_)),
-        kernels_(cpu::attention_kernels(cpu::active_isa())) {}
+        kernels_(cpu::attention_kernels(cpu::active_isa())),
+        elementwise_(cpu::elementwise_kernels(cpu::active_isa())) {}
 
   void run() {
     const Arena::Scope scope(ctx_.arena);
@@ -129,7 +132,7 @@ class AttentionStep {
       const float* from =
           q_.data<float>() + ((row_of(rows_, tile.row).token + tile.token + t) * q_.dim(1) + tile.kv_head * group_) * pages_.dim;
       if (pool_.dtype() == DType::kBF16) {
-        kernels_.round_bf16(from, reinterpret_cast<uint16_t*>(packed) + t * n, n);
+        elementwise_.round_bf16(from, reinterpret_cast<uint16_t*>(packed) + t * n, n);
       } else {
         std::memcpy(packed + t * n, from, static_cast<size_t>(n) * sizeof(float));
       }
@@ -147,7 +150,11 @@ class AttentionStep {
     s.keys = pages_.keys(tile.kv_head), s.values = pages_.values(tile.kv_head);
     s.scale = scale_;
     s.max = result.max, s.sum = result.sum, s.out = result.out, s.scratch = worker.scratch;
-    pool_.dtype() == DType::kBF16 ? kernels_.segment_bf16(s) : kernels_.segment_f32(s);
+    switch (pool_.dtype()) {
+      case DType::kBF16: return kernels_.segment_bf16(s);
+      case DType::kI8: return kernels_.segment_i8(s);
+      default: return kernels_.segment_f32(s);
+    }
   }
 
   void start(const Tile& tile, const Partial& running) const {
@@ -218,6 +225,7 @@ class AttentionStep {
   const Pages pages_;
   const int64_t group_, tile_tokens_;
   const cpu::AttentionKernels& kernels_;
+  const cpu::ElementwiseKernels& elementwise_;
   Tile* tiles_ = nullptr;  // in the arena
   int64_t num_tiles_ = 0, max_queries_ = 0;
 };
@@ -225,10 +233,11 @@ class AttentionStep {
 }  // namespace
 
 Tensor make_kv_pool(int64_t pages, int64_t kv_heads, int64_t dim, DType type) {
-  if (type != DType::kF32 && type != DType::kBF16) fail(ErrorCode::kInvalidArgument, "kv cache type must be F32 or BF16, got ", name(type));
+  if (type != DType::kF32 && type != DType::kBF16 && type != DType::kI8)
+    fail(ErrorCode::kInvalidArgument, "kv cache type must be F32, BF16 or I8, got ", name(type));
   if (type == DType::kBF16 && dim % 2 != 0)
     fail(ErrorCode::kInvalidArgument, "a BF16 kv cache stores pairs of elements: head_dim must be even, got ", dim);
-  return Tensor::zeros({pages, 2, kv_heads, kPageTokens, dim}, type);
+  return Tensor::zeros({pages, 2, kv_heads, kPageTokens, kv_head_bytes(dim, type) / element_size(type)}, type);
 }
 
 void write_kv(Context& ctx, const Tensor& k, const Tensor& v, Tensor& pool, const Rows& rows) {
@@ -260,7 +269,11 @@ void write_kv(Context& ctx, const Tensor& k, const Tensor& v, Tensor& pool, cons
         for (int64_t h = 0; h < pages.kv_heads; ++h) {
           const float* k_from = k.data<float>() + token * k.row_stride() + h * pages.dim;
           const float* v_from = v.data<float>() + token * v.row_stride() + h * pages.dim;
-          if (pool.dtype() == DType::kBF16) {
+          if (pool.dtype() == DType::kI8) {
+            auto* base = pool.data<int8_t>() + page;
+            cpu::store_kv_i8(k_from, k.row_stride(), v_from, v.row_stride(), from % kPageTokens, to - from, pages.dim, base + pages.keys(h),
+                             base + pages.values(h));
+          } else if (pool.dtype() == DType::kBF16) {
             auto* base = pool.data<uint16_t>() + page;
             cpu::store_kv_bf16(k_from, k.row_stride(), v_from, v.row_stride(), from % kPageTokens, to - from, pages.dim,
                                base + pages.keys(h), base + pages.values(h));

@@ -1,6 +1,8 @@
 #include "weir/kernels/cpu/attention.h"
 
+#include <algorithm>
 #include <bit>
+#include <limits>
 
 #include "weir/kernels/cpu/isa.h"
 
@@ -12,7 +14,29 @@ uint32_t rounded(float x) {  // to BF16, without a branch: whole rows at a time
   return (bits & 0x7fffffffu) > 0x7f800000u ? quiet : nearest;
 }
 
+// The scale of a row, and its bytes by put(d, byte). Adding and taking away 1.5 · 2^23 rounds to the nearest even integer.
+template <class Put>
+float store_row_i8(const float* row, int64_t dim, const Put& put) {
+  uint32_t most = 0;
+  for (int64_t d = 0; d < dim; ++d) most = std::max(most, std::bit_cast<uint32_t>(row[d]) & 0x7fffffffu);
+  const bool finite = most < 0x7f800000u;
+  const float scale = std::max(std::bit_cast<float>(most) / 127.0f, std::numeric_limits<float>::min());
+  constexpr float kRound = 12'582'912.0f;
+  for (int64_t d = 0; d < dim; ++d) put(d, static_cast<int8_t>(finite ? static_cast<int>(row[d] / scale + kRound - kRound) : 0));
+  return finite ? scale : std::numeric_limits<float>::quiet_NaN();
+}
+
 }  // namespace
+
+void store_kv_i8(const float* k, int64_t k_stride, const float* v, int64_t v_stride, int64_t slot, int64_t count, int64_t dim, int8_t* keys,
+                 int8_t* values) {
+  auto* const key_scales = reinterpret_cast<float*>(keys + kPageTokens * dim);
+  auto* const value_scales = reinterpret_cast<float*>(values + kPageTokens * dim);
+  for (int64_t t = slot; t < slot + count; ++t, k += k_stride, v += v_stride) {
+    key_scales[t] = store_row_i8(k, dim, [&](int64_t d, int8_t byte) { keys[d * kPageTokens + t] = byte; });
+    value_scales[t] = store_row_i8(v, dim, [&](int64_t d, int8_t byte) { values[t * dim + d] = byte; });
+  }
+}
 
 void store_kv_bf16(const float* k, int64_t k_stride, const float* v, int64_t v_stride, int64_t slot, int64_t count, int64_t dim,
                    uint16_t* keys, uint16_t* values) {

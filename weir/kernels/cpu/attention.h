@@ -1,8 +1,9 @@
 // Attention of queries that share a kv head over one segment of at most 256 keys, and the layout of keys and values inside a page.
 //
-// A page holds kPageTokens keys, then as many values, per kv head as F32 or BF16:
+// A page holds kPageTokens keys, then as many values, per kv head as F32, BF16 or I8:
 //   F32   keys [dim][16 tokens]                 values [16 tokens][dim]
 //   BF16  keys [dim / 2][16 tokens][2 of dim]   values [8 pairs of tokens][dim][2 tokens]
+//   I8    as F32, each followed by the F32 scales [16 tokens] of its rows: x = scale · byte, scale = max|x| / 127
 // so that lanes are tokens in q·k (no horizontal sums) and elements in p·v, and two BF16 factors lie side by side for the dot-product
 // instruction. The layout is the same for every instruction set.
 //
@@ -21,11 +22,11 @@ constexpr int64_t kSegmentTokens = 256;
 
 struct AttentionSegment {
   int64_t num_queries, dim;
-  const void* queries;    // [num_queries, dim] of the pool's type
+  const void* queries;    // [num_queries, dim] of the pool's type; F32 when that is I8
   const int32_t* limits;  // [num_queries] query m sees the first limits[m] keys of the segment, 0 … kSegmentTokens
   const void* pool;
   const int32_t* pages;  // page ids of the segment
-  int64_t page_stride;   // elements from page to page
+  int64_t page_stride;   // elements from page to page; of I8: bytes
   int64_t keys, values;  // elements from a page's start to the kv head's keys and values
   float scale;
   float* max;      // [num_queries] largest score, -infinity for limit 0
@@ -40,12 +41,11 @@ struct AttentionKernels {
   // The BF16 kernel rounds exp(score - max) to BF16, in the sum too.
   void (*segment_bf16)(const AttentionSegment&);
   void (*segment_f32)(const AttentionSegment&);
+  void (*segment_i8)(const AttentionSegment&);
 
   // (max, sum, out) of one query := the running (max, sum, out) joined with a later segment's. The first one joins max = -infinity, sum =
   // 0, out = 0.
   void (*merge)(float* max, float* sum, float* out, float segment_max, float segment_sum, const float* segment_out, int64_t dim);
-
-  void (*round_bf16)(const float* x, uint16_t* y, int64_t n);  // nearest even
 };
 
 // Puts k and v [count, dim] (rows k_stride and v_stride apart) at tokens [slot, slot + count) of a page's kv head. A BF16 pair whose second
@@ -54,6 +54,9 @@ void store_kv_bf16(const float* k, int64_t k_stride, const float* v, int64_t v_s
                    uint16_t* keys, uint16_t* values);
 void store_kv_f32(const float* k, int64_t k_stride, const float* v, int64_t v_stride, int64_t slot, int64_t count, int64_t dim, float* keys,
                   float* values);
+// A row with NaN or infinity becomes zeros with a scale of NaN.
+void store_kv_i8(const float* k, int64_t k_stride, const float* v, int64_t v_stride, int64_t slot, int64_t count, int64_t dim, int8_t* keys,
+                 int8_t* values);
 
 const AttentionKernels& attention_kernels(Isa isa);
 

@@ -1,5 +1,6 @@
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "weir/kernels/cpu/attention.h"
@@ -17,6 +18,8 @@ uint16_t rounded(float x) {
 
 struct F32 {
   using Element = float;
+  using Query = float;
+  static float scale(const float*, int64_t, int64_t) { return 1.0f; }
   static float read(float x) { return x; }
   static float probability(float p) { return p; }
   static int64_t key(int64_t d, int64_t t) { return d * kPageTokens + t; }
@@ -25,15 +28,28 @@ struct F32 {
 
 struct BF16 {
   using Element = uint16_t;
+  using Query = uint16_t;
+  static float scale(const uint16_t*, int64_t, int64_t) { return 1.0f; }
   static float read(uint16_t x) { return widened(x); }
   static float probability(float p) { return widened(rounded(p)); }
   static int64_t key(int64_t d, int64_t t) { return (d / 2 * kPageTokens + t) * 2 + d % 2; }
   static int64_t value(int64_t d, int64_t t, int64_t dim) { return (t / 2 * dim + d) * 2 + t % 2; }
 };
 
+struct I8 : F32 {
+  using Element = int8_t;
+  static float read(float x) { return x; }
+  static float read(int8_t x) { return static_cast<float>(x); }
+  static float scale(const int8_t* rows, int64_t t, int64_t dim) {
+    float value;
+    std::memcpy(&value, rows + kPageTokens * dim + t * static_cast<int64_t>(sizeof(value)), sizeof(value));
+    return value;
+  }
+};
+
 template <class Type>
 void segment(const AttentionSegment& s) {
-  const auto* queries = static_cast<const typename Type::Element*>(s.queries);
+  const auto* queries = static_cast<const typename Type::Query*>(s.queries);
   const auto* pool = static_cast<const typename Type::Element*>(s.pool);
   for (int64_t m = 0; m < s.num_queries; ++m) {
     const auto* q = queries + m * s.dim;
@@ -44,7 +60,7 @@ void segment(const AttentionSegment& s) {
       const auto* keys = pool + s.pages[j / kPageTokens] * s.page_stride + s.keys;
       float score = 0.0f;
       for (int64_t d = 0; d < s.dim; ++d) score += Type::read(q[d]) * Type::read(keys[Type::key(d, j % kPageTokens)]);
-      p[j] = score * s.scale;
+      p[j] = score * (s.scale * Type::scale(keys, j % kPageTokens, s.dim));
       max = p[j] > max ? p[j] : max;
     }
     float sum = 0.0f;
@@ -53,7 +69,8 @@ void segment(const AttentionSegment& s) {
       const auto* values = pool + s.pages[j / kPageTokens] * s.page_stride + s.values;
       const float weight = Type::probability(std::exp(p[j] - max));
       sum += weight;
-      for (int64_t d = 0; d < s.dim; ++d) out[d] += weight * Type::read(values[Type::value(d, j % kPageTokens, s.dim)]);
+      const float scaled = weight * Type::scale(values, j % kPageTokens, s.dim);
+      for (int64_t d = 0; d < s.dim; ++d) out[d] += scaled * Type::read(values[Type::value(d, j % kPageTokens, s.dim)]);
     }
     s.max[m] = max;
     s.sum[m] = sum;
@@ -68,12 +85,8 @@ void merge(float* max, float* sum, float* out, float segment_max, float segment_
   for (int64_t d = 0; d < dim; ++d) out[d] = out[d] * before + segment_out[d] * after;
 }
 
-void round_bf16(const float* x, uint16_t* y, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) y[i] = rounded(x[i]);
-}
-
 }  // namespace
 
-const AttentionKernels kAttention = {segment<BF16>, segment<F32>, merge, round_bf16};
+const AttentionKernels kAttention = {segment<BF16>, segment<F32>, segment<I8>, merge};
 
 }  // namespace weir::cpu::scalar

@@ -9,9 +9,11 @@ namespace {
 
 inline int64_t at_most(int64_t x, int64_t limit) { return x < limit ? x : limit; }
 
-// How one multiply-add step reads the two sides. A word is what a lane holds of the pool: an F32, or a pair of BF16.
+// How one multiply-add step reads the two sides. A word is what a lane holds of the pool: an F32, a pair of BF16 or an I8; its partner
+// among the queries and probabilities is a Query.
 struct StepF32 {
   using Word = float;
+  using Query = float;
   static constexpr int64_t kElements = 1;  // of the summed dimension in a word
   static constexpr int kQueries = 6;       // of a register tile of kQueries x kTileVectors
   struct Side {
@@ -29,6 +31,7 @@ struct StepF32 {
 
 struct StepBF16 {
   using Word = uint32_t;
+  using Query = uint32_t;
   static constexpr int64_t kElements = 2;
   static constexpr int kQueries = 6;
   using Side = __m512bh;
@@ -38,17 +41,11 @@ struct StepBF16 {
   static Vec step(Side a, Side b, Vec sum) { return _mm512_dpbf16_ps(sum, a, b); }
 };
 
-// Stores the lanes of v as BF16, nearest even, and returns what was stored.
-inline Vec store_bf16(uint16_t* p, Vec v) {
-  const __m256i rounded = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v));
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), rounded);
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16));
-}
-
 #else
 
 struct StepBF16 {
   using Word = uint32_t;
+  using Query = uint32_t;
   static constexpr int64_t kElements = 2;
   static constexpr int kQueries = 4;  // its sides take two registers each
   struct Side {
@@ -64,21 +61,37 @@ struct StepBF16 {
   static Vec step(const Side& a, const Side& b, Vec sum) { return fma(a.second, b.second, fma(a.first, b.first, sum)); }
 };
 
-inline Vec store_bf16(uint16_t* p, Vec v) {
-  const __m256i bits = _mm256_castps_si256(v), odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-  const __m256i high = _mm256_srli_epi32(_mm256_add_epi32(_mm256_add_epi32(bits, odd), _mm256_set1_epi32(0x7fff)), 16);
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1)));
-  return _mm256_castsi256_ps(_mm256_slli_epi32(high, 16));
-}
-
 #endif
+
+// Bytes become floats on their way in; the scales of their tokens are multiplied where a whole sum, or a whole probability, is there.
+struct StepI8 : StepF32 {
+  using Word = int8_t;
+  template <class M>
+  static Side lanes(const Word* p, M) {  // past the end of a row other bytes of the page follow, whose lanes nobody stores
+#ifdef __AVX512F__
+    return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+#else
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
+#endif
+  }
+};
+
+template <class Step>
+constexpr bool kHasScales = sizeof(typename Step::Word) == 1;
+
+// Scales of the keys or values (`part`: where they begin in a page) of vector `at` of the segment.
+template <class Step>
+inline Vec scales_of(const AttentionSegment& s, int64_t part, int64_t at) {
+  const auto* bytes = static_cast<const int8_t*>(s.pool) + s.pages[at * kLanes / kPageTokens] * s.page_stride + part;
+  return load(reinterpret_cast<const float*>(bytes + kPageTokens * s.dim) + at * kLanes % kPageTokens);
+}
 
 constexpr int kTileVectors = kLanes == 16 ? 4 : 2;
 constexpr int64_t kPageVectors = kPageTokens / kLanes;
 
 // Scores of kQueries queries (q: their words, `words` each) with the keys of kVectors vectors from vector `first` of the segment on.
 template <class Step, int kQueries, int kVectors>
-inline void score_tile(const AttentionSegment& s, const typename Step::Word* q, int64_t words, int64_t first, float* scores) {
+inline void score_tile(const AttentionSegment& s, const typename Step::Query* q, int64_t words, int64_t first, float* scores) {
   using Word = typename Step::Word;
   const Word* keys[kVectors];
   Vec sum[kQueries][kVectors];
@@ -102,21 +115,25 @@ inline void score_tile(const AttentionSegment& s, const typename Step::Word* q, 
   }
   const Vec scale = broadcast(s.scale);
 #pragma GCC unroll 8
-  for (int m = 0; m < kQueries; ++m)
+  for (int v = 0; v < kVectors; ++v) {
+    Vec factor = scale;
+    if constexpr (kHasScales<Step>) factor = mul(scale, scales_of<Step>(s, s.keys, first + v));
 #pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) store(scores + m * kSegmentTokens + (first + v) * kLanes, mul(sum[m][v], scale));
+    for (int m = 0; m < kQueries; ++m) store(scores + m * kSegmentTokens + (first + v) * kLanes, mul(sum[m][v], factor));
+  }
 }
 
 template <class Step, int kQueries>
 void score_rows(const AttentionSegment& s, int64_t row, int64_t words, int64_t vectors) {
-  const auto* q = static_cast<const typename Step::Word*>(s.queries) + row * words;
+  const auto* q = static_cast<const typename Step::Query*>(s.queries) + row * words;
   float* const scores = s.scratch + row * kSegmentTokens;
   int64_t first = 0;
   for (; first + kTileVectors <= vectors; first += kTileVectors) score_tile<Step, kQueries, kTileVectors>(s, q, words, first, scores);
   for (; first < vectors; ++first) score_tile<Step, kQueries, 1>(s, q, words, first, scores);
 }
 
-// Scores of one query into exp(score - max), zero from its limit on; in place, a BF16 row packed to its front.
+// Scores of one query into exp(score - max), times the scale of the value if there is one, zero from its limit on; in place, a BF16 row
+// packed to its front.
 template <class Step>
 void softmax(const AttentionSegment& s, int64_t row, int64_t vectors) {
   float* const scores = s.scratch + row * kSegmentTokens;
@@ -132,6 +149,8 @@ void softmax(const AttentionSegment& s, int64_t row, int64_t vectors) {
     Vec p = keep(exp_ps(sub(load(scores + v * kLanes), largest)), seen, zero());
     if constexpr (Step::kElements == 2) {
       p = store_bf16(reinterpret_cast<uint16_t*>(scores) + v * kLanes, p);
+    } else if constexpr (kHasScales<Step>) {  // of values behind the limit they may be anything
+      store(scores + v * kLanes, keep(mul(p, scales_of<Step>(s, s.values, v)), seen, zero()));
     } else {
       store(scores + v * kLanes, p);
     }
@@ -146,7 +165,7 @@ inline void value_tile(const AttentionSegment& s, int64_t row, int64_t tokens, i
   using Word = typename Step::Word;
   constexpr int64_t kPageWords = kPageTokens / Step::kElements;
   const int64_t words = (tokens + Step::kElements - 1) / Step::kElements;
-  const Word* p = reinterpret_cast<const Word*>(s.scratch + row * kSegmentTokens);
+  const auto* p = reinterpret_cast<const typename Step::Query*>(s.scratch + row * kSegmentTokens);
   Vec sum[kQueries][kVectors];
 #pragma GCC unroll 8
   for (int m = 0; m < kQueries; ++m)
@@ -216,15 +235,6 @@ void merge(float* max_io, float* sum, float* out, float segment_max, float segme
   const Vec before = broadcast(scales[0]), after = broadcast(scales[1]);
   for_lanes(dim,
             [&](int64_t d, auto mask) { store(out + d, fma(load(out + d, mask), before, mul(load(segment_out + d, mask), after)), mask); });
-}
-
-void round_bf16(const float* x, uint16_t* y, int64_t n) {
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) store_bf16(y + i, load(x + i));
-  if (i == n) return;
-  uint16_t last[kLanes];
-  store_bf16(last, load(x + i, first_lanes(n - i)));
-  __builtin_memcpy(y + i, last, static_cast<unsigned long>(n - i) * sizeof(uint16_t));
 }
 
 }  // namespace

@@ -35,6 +35,9 @@ struct ElementwiseKernels {
 
   // y = x, from BF16.
   void (*widen_bf16)(const uint16_t* x, float* y, int64_t n);
+
+  // y = x, rounded to BF16, nearest even.
+  void (*round_bf16)(const float* x, uint16_t* y, int64_t n);
 };
 
 const ElementwiseKernels& elementwise_kernels(Isa isa);

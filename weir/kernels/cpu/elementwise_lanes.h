@@ -37,6 +37,13 @@ inline Vec abs(Vec a) { return _mm512_abs_ps(a); }
 inline __m256 halves_added(Vec v) { return _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)); }
 inline __m256 halves_max(Vec v) { return _mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)); }
 
+// Stores the lanes of v as BF16, nearest even, and returns what was stored.
+inline Vec store_bf16(uint16_t* p, Vec v) {
+  const __m256i rounded = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), rounded);
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16));
+}
+
 #else
 
 using Vec = __m256;
@@ -65,6 +72,13 @@ inline Vec fms(Vec a, Vec b, Vec c) { return _mm256_fmsub_ps(a, b, c); }
 inline Vec abs(Vec a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 inline __m256 halves_added(Vec v) { return v; }
 inline __m256 halves_max(Vec v) { return v; }
+
+inline Vec store_bf16(uint16_t* p, Vec v) {
+  const __m256i bits = _mm256_castps_si256(v), odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i high = _mm256_srli_epi32(_mm256_add_epi32(_mm256_add_epi32(bits, odd), _mm256_set1_epi32(0x7fff)), 16);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1)));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(high, 16));
+}
 
 #endif
 

@@ -70,9 +70,17 @@ void widen_bf16(const uint16_t* x, float* y, int64_t n) {
   for (int64_t i = 0; i < n; ++i) y[i] = std::bit_cast<float>(static_cast<uint32_t>(x[i]) << 16);
 }
 
+void round_bf16(const float* x, uint16_t* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    const uint32_t bits = std::bit_cast<uint32_t>(x[i]);
+    const bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;  // rounding could turn it into infinity
+    y[i] = static_cast<uint16_t>(is_nan ? (bits >> 16) | 0x40u : (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+  }
+}
+
 }  // namespace
 
 const ElementwiseKernels kElementwise = {rms_norm, norm_rope, rms_norm_gated, l2_normalise, gate,
-                                         silu_mul, conv_silu, delta_gates,    widen_bf16};
+                                         silu_mul, conv_silu, delta_gates,    widen_bf16,   round_bf16};
 
 }  // namespace weir::cpu::scalar

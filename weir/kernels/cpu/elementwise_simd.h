@@ -109,5 +109,14 @@ void widen_bf16(const uint16_t* x, float* y, int64_t n) {
   }
 }
 
+void round_bf16(const float* x, uint16_t* y, int64_t n) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) store_bf16(y + i, load(x + i));
+  if (i == n) return;
+  uint16_t last[kLanes];
+  store_bf16(last, load(x + i, first_lanes(n - i)));
+  __builtin_memcpy(y + i, last, static_cast<unsigned long>(n - i) * sizeof(uint16_t));
+}
+
 }  // namespace
 }  // namespace weir::cpu
