@@ -203,7 +203,7 @@ class Cases {
     if (!wanted("gated delta rule") || model_.count(LayerKind::kDeltaNet) == 0) return;
     constexpr int64_t kHalf = ops::kDeltaBlock / 2;
     const ops::DeltaShape s = delta_shape();
-    const int64_t slot_bytes = 4 * s.slot_floats();
+    const int64_t slot_bytes = 4 * s.slot_floats(DType::kF32);
     const int64_t slots = std::max(kMostSequences, std::min<int64_t>(1024, options_.memory / slot_bytes));
     Tensor pool = ops::make_delta_pool(slots + 1, s);  // the last one is the prompts'
     const int64_t most = std::max(most_tokens(), kHalf);

@@ -24,9 +24,12 @@ struct SlotHeader {
 
 // Where the parts of a slot lie.
 struct Slots {
-  float* pool;
+  Slots(const Tensor& pool, const DeltaShape& s)
+      : pool_floats(static_cast<float*>(const_cast<void*>(pool.raw()))), shape(s), state_type(pool.dtype()) {}
+  float* pool_floats;
   const DeltaShape& shape;
-  float* begin(int64_t slot) const { return pool + slot * shape.slot_floats(); }
+  DType state_type;
+  float* begin(int64_t slot) const { return pool_floats + slot * shape.slot_floats(state_type); }
   SlotHeader header(int64_t slot) const {
     SlotHeader out;
     std::memcpy(&out, begin(slot), sizeof out);
@@ -37,8 +40,14 @@ struct Slots {
     const SlotHeader h = header(slot);
     return position >= h.block && position <= h.block + kDeltaBlock && position >= h.end - kConvHistory && position <= h.end;
   }
+  bool narrow() const { return state_type == DType::kBF16; }
   float* state(int64_t slot, int64_t v_head) const { return begin(slot) + kSlotHeaderFloats + v_head * shape.k_dim * shape.v_dim; }
-  float* keys(int64_t slot, int64_t k_head) const { return state(slot, shape.v_heads) + k_head * kDeltaBlock * shape.k_dim; }
+  uint16_t* narrow_state(int64_t slot, int64_t v_head) const {
+    return reinterpret_cast<uint16_t*>(begin(slot) + kSlotHeaderFloats) + v_head * shape.k_dim * shape.v_dim;
+  }
+  float* keys(int64_t slot, int64_t k_head) const {
+    return begin(slot) + kSlotHeaderFloats + shape.state_floats(state_type) + k_head * kDeltaBlock * shape.k_dim;
+  }
   float* updates(int64_t slot, int64_t v_head) const { return keys(slot, shape.k_heads) + v_head * kDeltaBlock * shape.v_dim; }
   float* decays(int64_t slot, int64_t v_head) const { return updates(slot, shape.v_heads) + v_head * kDeltaBlock; }
 };
@@ -46,6 +55,15 @@ struct Slots {
 void check_shape(const DeltaShape& s) {
   WEIR_CHECK(s.k_heads >= 1 && s.v_heads >= 1 && s.v_heads % s.k_heads == 0 && s.k_dim >= 1 && s.v_dim >= 1, "delta net of ", s.k_heads,
              " and ", s.v_heads, " heads of ", s.k_dim, " and ", s.v_dim);
+}
+
+// A slot in elements of its pool.
+int64_t slot_width(const DeltaShape& shape, DType state) { return shape.slot_floats(state) * int64_t{sizeof(float)} / element_size(state); }
+
+void check_pool(const Tensor& pool, const DeltaShape& shape) {
+  WEIR_CHECK((pool.dtype() == DType::kF32 || pool.dtype() == DType::kBF16) && pool.dense() && pool.rank() == 2 &&
+                 pool.dim(1) == slot_width(shape, pool.dtype()),
+             "delta pool ", pool.shape().str(), " of ", name(pool.dtype()), " for slots of ", slot_width(shape, pool.dtype()));
 }
 
 int64_t block_start(int64_t position) { return position == 0 ? 0 : (position - 1) / kDeltaBlock * kDeltaBlock; }
@@ -60,7 +78,7 @@ class DeltaStep {
         gates_(gates),
         shape_(shape),
         rows_(rows),
-        slots_{pool.data<float>(), shape},
+        slots_(pool, shape),
         tokens_(qkv.dim(0)),
         group_(shape.v_heads / shape.k_heads),
         out_(out),
@@ -124,7 +142,8 @@ class DeltaStep {
     const int64_t wanted = items > 0 ? std::clamp<int64_t>(threads / items, 1, 4) : 1;
     const int64_t width = std::max<int64_t>(32, (shape_.v_dim + 16 * wanted - 1) / (16 * wanted) * 16);
     const int64_t parts = (shape_.v_dim + width - 1) / width;
-    const int64_t floats = cpu::delta_scratch_floats(std::min(width, shape_.v_dim)) + kDeltaBlock * shape_.k_dim;
+    const int64_t floats = cpu::delta_scratch_floats(std::min(width, shape_.v_dim)) + kDeltaBlock * shape_.k_dim +
+                           (slots_.narrow() ? shape_.k_dim * shape_.v_dim : 0);
     const Tensor scratch = ctx_.arena.empty({threads, floats});
     const auto item = [&](int64_t i, int thread) {
       const int64_t part = i % parts, head = i / parts % shape_.v_heads, r = i / parts / shape_.v_heads;
@@ -146,21 +165,36 @@ class DeltaStep {
     const Row row = row_of(rows_, r);
     const int64_t k_head = h / group_, stride = shape_.v_dim, k_dim = shape_.k_dim;
     const int64_t read = row.start == 0 ? write_slot(r) : read_slot(r), write = write_slot(r);
+    const bool narrow = slots_.narrow();
     float* const packed_keys = scratch;
-    float* const kernel_scratch = scratch + kDeltaBlock * k_dim;
-    float* const state_out = slots_.state(write, h) + column;
+    float* const widened = scratch + kDeltaBlock * k_dim;  // [k_dim, v_dim], of a narrow state
+    float* const kernel_scratch = widened + (narrow ? k_dim * stride : 0);
+    float* const state_out = narrow ? widened : slots_.state(write, h) + column;
     float* const updates = slots_.updates(write, h) + column;
-    const float* state = slots_.state(read, h) + column;  // before the block; moves to state_out at the first fold
+    // Before the block; moves to state_out at the first fold. A narrow state is computed with widened, and the write slot always holds it.
+    const float* state = narrow ? widened : slots_.state(read, h) + column;
     const float* old_keys = slots_.keys(read, k_head);
     const float* old_decays = slots_.decays(read, h);
     const float* old_updates = slots_.updates(read, h) + column;
 
+    const auto fold = [&](const float* keys, const float* decays, const float* log) {
+      delta_.fold({k_dim, width, kDeltaBlock, keys, decays, log, state, state_out, stride, kernel_scratch});
+      state = state_out;
+      if (!narrow) return;
+      round_columns(widened, write, h, column, width);
+      widen_columns(write, h, column, width, widened);
+    };
+
     int64_t num_old = row.start % kDeltaBlock;
+    if (narrow && row.start > 0) {
+      widen_columns(read, h, column, width, widened);
+      if (read != write) round_columns(widened, write, h, column, width);
+    }
     if (row.start == 0) {
       for (int64_t c = 0; c < k_dim; ++c) std::memset(state_out + c * stride, 0, bytes(width));
+      if (narrow) round_columns(widened, write, h, column, width);
     } else if (num_old == 0 && slots_.header(read).block < row.start) {  // else folded already: the slot has seen tokens behind row.start
-      delta_.fold({k_dim, width, kDeltaBlock, old_keys, old_decays, old_updates, state, state_out, stride, kernel_scratch});
-      state = state_out;
+      fold(old_keys, old_decays, old_updates);
     } else if (num_old > 0 && read != write) {
       copy_columns(old_updates, updates, num_old, width);
     }
@@ -192,21 +226,30 @@ class DeltaStep {
       for (int64_t s = 0; s < rows_.snapshots.dim(0); ++s) {
         const auto* snapshot = rows_.snapshots.data<int32_t>() + 3 * s;
         if (snapshot[0] != r || block_start(snapshot[1]) != block || snapshot[1] <= row.start) continue;
-        copy_columns(state, slots_.state(snapshot[2], h) + column, k_dim, width);
+        if (narrow)
+          round_columns(widened, snapshot[2], h, column, width);
+        else
+          copy_columns(state, slots_.state(snapshot[2], h) + column, k_dim, width);
         copy_columns(updates, slots_.updates(snapshot[2], h) + column, snapshot[1] - block, width);
       }
       if (done == row.count) break;
       std::array<float, kDeltaBlock> all_decays;
       std::copy_n(old_decays, num_old, all_decays.begin());
       std::copy_n(decays, count, all_decays.begin() + num_old);
-      delta_.fold(
-          {k_dim, width, kDeltaBlock, num_old > 0 ? old_keys : keys, all_decays.data(), updates, state, state_out, stride, kernel_scratch});
-      state = state_out;
+      fold(num_old > 0 ? old_keys : keys, all_decays.data(), updates);
       num_old = 0;
     }
     if (state != state_out) copy_columns(state, state_out, k_dim, width);
   }
 
+  void widen_columns(int64_t slot, int64_t h, int64_t column, int64_t width, float* to) const {
+    const uint16_t* from = slots_.narrow_state(slot, h) + column;
+    for (int64_t c = 0; c < shape_.k_dim; ++c) elementwise_.widen_bf16(from + c * shape_.v_dim, to + c * shape_.v_dim, width);
+  }
+  void round_columns(const float* from, int64_t slot, int64_t h, int64_t column, int64_t width) const {
+    uint16_t* to = slots_.narrow_state(slot, h) + column;
+    for (int64_t c = 0; c < shape_.k_dim; ++c) elementwise_.round_bf16(from + c * shape_.v_dim, to + c * shape_.v_dim, width);
+  }
   void copy_columns(const float* from, float* to, int64_t rows, int64_t width) const {
     for (int64_t i = 0; i < rows; ++i) std::memcpy(to + i * shape_.v_dim, from + i * shape_.v_dim, bytes(width));
   }
@@ -253,9 +296,11 @@ class DeltaStep {
 
 }  // namespace
 
-Tensor make_delta_pool(int64_t slots, const DeltaShape& shape) {
+Tensor make_delta_pool(int64_t slots, const DeltaShape& shape, DType state) {
   check_shape(shape);
-  return Tensor::zeros({slots, shape.slot_floats()}, DType::kF32);
+  if (state != DType::kF32 && state != DType::kBF16)
+    fail(ErrorCode::kInvalidArgument, "delta-net states must be F32 or BF16, got ", name(state));
+  return Tensor::zeros({slots, slot_width(shape, state)}, state);
 }
 
 DeltaGates delta_gates(Context& ctx, const Tensor& ba, const Tensor& a_log, const Tensor& dt_bias) {
@@ -287,11 +332,10 @@ Tensor gated_delta_rule(Context& ctx, const Tensor& qkv, const DeltaGates& gates
   for (const Tensor* gate : {&gates.g, &gates.beta})
     WEIR_CHECK(gate->dtype() == DType::kF32 && gate->shape() == (Shape{tokens, shape.v_heads}), "gate ", gate->shape().str(), " for ",
                tokens, " tokens of ", shape.v_heads, " heads");
-  WEIR_CHECK(delta_pool.dtype() == DType::kF32 && delta_pool.dense() && delta_pool.rank() == 2 && delta_pool.dim(1) == shape.slot_floats(),
-             "delta pool ", delta_pool.shape().str(), " for slots of ", shape.slot_floats());
+  check_pool(delta_pool, shape);
   check_rows(rows, tokens);
   check_slots(rows, delta_pool.dim(0));
-  const Slots slots{delta_pool.data<float>(), shape};
+  const Slots slots(delta_pool, shape);
   for (int64_t r = 0; r < rows.num_rows(); ++r) {
     const int64_t start = row_of(rows, r).start, slot = rows.state_read.data<int32_t>()[r];
     WEIR_CHECK(start == 0 || slots.readable_at(slot, start), "row ", r, " at position ", start, " reads slot ", slot,
@@ -305,24 +349,27 @@ Tensor gated_delta_rule(Context& ctx, const Tensor& qkv, const DeltaGates& gates
 
 Tensor delta_state(const Tensor& delta_pool, const DeltaShape& shape, int64_t slot, int64_t position) {
   check_shape(shape);
-  WEIR_CHECK(delta_pool.rank() == 2 && delta_pool.dim(1) == shape.slot_floats() && slot >= 0 && slot < delta_pool.dim(0) && position >= 0,
-             "slot ", slot, " of ", delta_pool.shape().str(), " at position ", position);
+  check_pool(delta_pool, shape);
+  WEIR_CHECK(slot >= 0 && slot < delta_pool.dim(0) && position >= 0, "slot ", slot, " of ", delta_pool.shape().str(), " at position ",
+             position);
   Tensor out = Tensor::zeros({shape.v_heads, shape.k_dim, shape.v_dim}, DType::kF32);
   if (position == 0) return out;
-  const Slots slots{delta_pool.data<float>(), shape};
+  const Slots slots(delta_pool, shape);
   WEIR_CHECK(slots.readable_at(slot, position), "slot ", slot, " read at position ", position, " is a state after ", slots.header(slot).end,
              " tokens");
   const int64_t count = position - slots.header(slot).block;
   Tensor scratch = Tensor::zeros({cpu::delta_scratch_floats(shape.v_dim)}, DType::kF32);
   for (int64_t h = 0; h < shape.v_heads; ++h) {
     float* const to = out.data<float>() + h * shape.k_dim * shape.v_dim;
-    if (count == 0) {
-      std::memcpy(to, slots.state(slot, h), bytes(shape.k_dim * shape.v_dim));
-      continue;
-    }
+    const int64_t elements = shape.k_dim * shape.v_dim;
+    if (slots.narrow())
+      cpu::elementwise_kernels(cpu::active_isa()).widen_bf16(slots.narrow_state(slot, h), to, elements);
+    else
+      std::memcpy(to, slots.state(slot, h), bytes(elements));
+    if (count == 0) continue;
     cpu::delta_kernels(cpu::active_isa())
         .fold({shape.k_dim, shape.v_dim, count, slots.keys(slot, h / (shape.v_heads / shape.k_heads)), slots.decays(slot, h),
-               slots.updates(slot, h), slots.state(slot, h), to, shape.v_dim, scratch.data<float>()});
+               slots.updates(slot, h), to, to, shape.v_dim, scratch.data<float>()});
   }
   return out;
 }

@@ -16,6 +16,9 @@
 // from p on are ignored, and overwritten when the slot is also the one written. The convolution keeps the last kernel - 1 + kConvHistory
 // inputs for the same reason, which bounds it to N - kConvHistory <= p. That is how drafts are rolled back, and why the slot of a sequence
 // can be shared as it is at a position a little before its end.
+//
+// S may be kept as BF16. It is rounded when a block is folded into it and only then, wherever in a step that happens, so the bits of a
+// token still do not depend on how its sequence was cut.
 #pragma once
 
 #include "weir/ops/context.h"
@@ -30,12 +33,18 @@ constexpr int64_t kSlotHeaderFloats = 16;  // B and N as I32, then padding to a 
 struct DeltaShape {
   int64_t k_heads, v_heads, k_dim, v_dim;  // v_heads is a multiple of k_heads; value head j uses key head j / (v_heads / k_heads)
   int64_t channels() const { return 2 * k_heads * k_dim + v_heads * v_dim; }  // q, k, v side by side
-  int64_t slot_floats() const {                                               // B and N, then S, then the log: keys, updates, Γ
-    return kSlotHeaderFloats + v_heads * k_dim * v_dim + kDeltaBlock * (k_heads * k_dim + v_heads * v_dim + v_heads);
+  // Of S in a slot, all heads; BF16 pairs are padded to whole floats.
+  int64_t state_floats(DType state) const {
+    const int64_t elements = v_heads * k_dim * v_dim;
+    return state == DType::kBF16 ? (elements + 1) / 2 : elements;
+  }
+  int64_t slot_floats(DType state) const {  // B and N, then S, then the log: keys, updates, Γ
+    return kSlotHeaderFloats + state_floats(state) + kDeltaBlock * (k_heads * k_dim + v_heads * v_dim + v_heads);
   }
 };
 
-Tensor make_delta_pool(int64_t slots, const DeltaShape& shape);  // F32 [slots, slot_floats]
+// `state`: the type of S, kF32 or kBF16; all else is F32. The pool [slots, slot_floats · 4 / element size] is of that type, too.
+Tensor make_delta_pool(int64_t slots, const DeltaShape& shape, DType state = DType::kF32);
 constexpr int64_t conv_ring(int64_t kernel) { return kernel - 1 + kConvHistory; }
 Tensor make_conv_pool(int64_t slots, int64_t channels, int64_t kernel);  // F32 [slots, R = conv_ring(kernel), channels]: token t at t % R
 
@@ -55,8 +64,8 @@ DeltaGates delta_gates(Context& ctx, const Tensor& ba, const Tensor& a_log, cons
 Tensor gated_delta_rule(Context& ctx, const Tensor& qkv, const DeltaGates& gates, Tensor& delta_pool, const DeltaShape& shape,
                         const Rows& rows);
 
-// The plain state S after `position` tokens, at which the slot must be readable, log folded in: F32 [v_heads, k_dim, v_dim]. For tests and
-// for handing a state to a peer.
+// The plain state S after `position` tokens, at which the slot must be readable, log folded in and not rounded: F32 [v_heads, k_dim,
+// v_dim]. For tests and for handing a state to a peer.
 Tensor delta_state(const Tensor& delta_pool, const DeltaShape& shape, int64_t slot, int64_t position);
 
 }  // namespace weir::ops
