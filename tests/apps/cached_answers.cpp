@@ -57,23 +57,23 @@ constexpr CacheConfig kCold{.num_pages = 4096 / kPageTokens, .num_slots = 1, .pr
 
 }  // namespace
 
-CachedAnswers::CachedAnswers(std::string checkpoint_dir, DType compute)
-    : dir_(std::move(checkpoint_dir)), compute_(compute), cold_(make_runner(kCold, false)) {}
+CachedAnswers::CachedAnswers(std::string checkpoint_dir, DType compute, const CacheTypes& types)
+    : dir_(std::move(checkpoint_dir)), compute_(compute), types_(types), cold_(make_runner(kCold, false)) {}
 
 std::unique_ptr<ModelRunner> CachedAnswers::make_runner(const CacheConfig& cache, bool with_mtp) const {
   auto pool = std::make_unique<ThreadPool>(1, /*pin=*/false);  // a spinning team is slow on a busy machine
   auto model = load_golden(dir_, compute_, *pool, with_mtp);
   const auto vocab = static_cast<int32_t>(model->config().vocab_size);
   const ModelConfig& config = model->config();
-  const int64_t element = element_size(compute_), page = kPageTokens * kv_bytes_per_token(config, element, model->has_mtp());
-  auto tier =
-      cache.has_tier
-          ? std::make_unique<TierStore>(TierConfig{
-                .capacity = int64_t{64} << 20, .page_bytes = page, .state_bytes = state_bytes_per_slot(config), .page_element = element})
-          : nullptr;
+  const int64_t page = kPageTokens * kv_bytes_per_token(config, types_.kv, model->has_mtp());
+  auto tier = cache.has_tier ? std::make_unique<TierStore>(TierConfig{.capacity = int64_t{64} << 20,
+                                                                      .page_bytes = page,
+                                                                      .state_bytes = state_bytes_per_slot(config, types_.state),
+                                                                      .page_element = element_size(types_.kv)})
+                             : nullptr;
   return std::make_unique<ModelRunner>(
       std::move(model), std::move(pool),
-      RunnerConfig{.cache = cache, .kv_type = compute_, .arena_bytes = int64_t{1} << 30, .num_tokens = vocab, .tier = std::move(tier)});
+      RunnerConfig{.cache = cache, .types = types_, .arena_bytes = int64_t{1} << 30, .num_tokens = vocab, .tier = std::move(tier)});
 }
 
 CachedCounts CachedAnswers::run_case(uint32_t seed, int32_t longest) {

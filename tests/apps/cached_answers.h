@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "weir/runtime/model_runner.h"
 
@@ -16,7 +17,8 @@ struct CachedCounts {
 
 class CachedAnswers {
  public:
-  CachedAnswers(std::string checkpoint_dir, DType compute);
+  CachedAnswers(std::string checkpoint_dir, DType compute) : CachedAnswers(std::move(checkpoint_dir), compute, {.kv = compute}) {}
+  CachedAnswers(std::string checkpoint_dir, DType compute, const CacheTypes& types);
 
   // Texts that repeat, continue and leave each other, of up to `longest` tokens. A bit that differs is a gtest failure.
   CachedCounts run_case(uint32_t seed, int32_t longest);
@@ -26,6 +28,7 @@ class CachedAnswers {
 
   std::string dir_;
   DType compute_;
+  CacheTypes types_;
   std::unique_ptr<ModelRunner> cold_;
 };
 

@@ -10,9 +10,9 @@
 namespace weir {
 namespace {
 
-class Cached : public ::testing::TestWithParam<const char*> {};
+class CachedIn : public ::testing::TestWithParam<const char*> {};
 
-TEST_P(Cached, AnswersAreThoseOfColdRequestsBitForBit) {
+TEST_P(CachedIn, AnswersAreThoseOfColdRequestsBitForBit) {
   testing::CachedCounts sum;
   for (const DType compute : {DType::kF32, DType::kBF16}) {
     testing::CachedAnswers model(concat(WEIR_SOURCE_DIR, "/", GetParam()), compute);
@@ -31,7 +31,23 @@ TEST_P(Cached, AnswersAreThoseOfColdRequestsBitForBit) {
   EXPECT_GT(sum.accepted, std::string(GetParam()) == "models/weir-tiny" ? 100 : -1) << "random weights guess nothing right";
 }
 
-INSTANTIATE_TEST_SUITE_P(Checkpoints, Cached,
+TEST(Cached, NarrowPagesAndStatesChangeNothingOfThat) {
+  for (const char* checkpoint : {"models/weir-tiny", "tests/golden/real_heads"}) {
+    testing::CachedAnswers model(concat(WEIR_SOURCE_DIR, "/", checkpoint), DType::kBF16, {.kv = DType::kI8, .state = DType::kBF16});
+    testing::CachedCounts sum;
+    for (uint32_t seed = 0; seed < 12; ++seed) {
+      const testing::CachedCounts counts = model.run_case(seed, seed == 0 ? 1500 : 200);
+      sum.cached_tokens += counts.cached_tokens, sum.tier_tokens += counts.tier_tokens, sum.preemptions += counts.preemptions;
+      sum.drafted += counts.drafted;
+    }
+    EXPECT_GT(sum.cached_tokens, 1000);
+    EXPECT_GT(sum.tier_tokens, 0);
+    EXPECT_GT(sum.preemptions, 0);
+    EXPECT_GT(sum.drafted, 100);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Checkpoints, CachedIn,
                          ::testing::Values("models/weir-tiny", "tests/golden/moe", "tests/golden/dense", "tests/golden/real_heads"),
                          [](const auto& test) {
                            std::string name = test.param;

@@ -246,6 +246,23 @@ TEST(ServeFlags, KeysOfTheEnvironmentHoldUntilTheFlagIsGiven) {
   EXPECT_EQ(serve_log_level(parse({"--uvicorn-log-level", "error"}), environment), LogLevel::kError);
 }
 
+TEST(ServeFlags, TypesOfCachesAreVllmsSpellings) {
+  EXPECT_EQ(options({}).engine.kv_cache_dtype, "auto");
+  EXPECT_EQ(options({"--kv-cache-dtype", "int8_per_token_head"}).engine.kv_cache_dtype, "int8");
+  EXPECT_EQ(options({"--mamba-ssm-cache-dtype", "bfloat16"}).engine.state_dtype, "bfloat16");
+  const auto refusal = [](const std::vector<std::string>& args) -> std::string {
+    try {
+      options(args);
+    } catch (const UsageError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_THAT(refusal({"--kv-cache-dtype", "fp8_e4m3"}), AllOf(HasSubstr("not built: --kv-cache-dtype fp8_e4m3"), HasSubstr("int8")));
+  EXPECT_THAT(refusal({"--kv-cache-dtype", "int4"}), AllOf(HasSubstr("--kv-cache-dtype int4"), HasSubstr("auto, bfloat16")));
+  EXPECT_THAT(refusal({"--mamba-ssm-cache-dtype", "int8"}), HasSubstr("--mamba-ssm-cache-dtype int8"));
+}
+
 TEST(ServeFlags, AMisspeltOverrideIsAnError) {
   EXPECT_THROW(options({"--override-generation-config", R"({"temprature": 1})"}), UsageError);
   EXPECT_EQ(options({"--override-generation-config.temperature", "0.5"}).engine.override_generation_config->at("temperature"), 0.5);

@@ -19,8 +19,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   weir::expect_answer_or_error([&] {
     const weir::ModelConfig config = weir::read_model_config(kDir.path());
     WEIR_CHECK(!config.layers.empty() && config.hidden > 0 && config.vocab_size > 0);
-    weir::kv_bytes_per_token(config, 2);
-    weir::state_bytes_per_slot(config);
+    weir::kv_bytes_per_token(config, weir::DType::kI8);
+    weir::state_bytes_per_slot(config, weir::DType::kBF16);
   });
   return 0;
 }

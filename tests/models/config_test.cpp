@@ -39,7 +39,8 @@ TEST(ModelConfig, ReadsTheBundledModel) {
   EXPECT_EQ(c.mrope_section, (std::vector<int64_t>{3, 3, 2}));
   EXPECT_TRUE(c.moe());
   EXPECT_TRUE(c.has_vision);
-  EXPECT_EQ(kv_bytes_per_token(c, 2), 2 * 2 * 2 * 64 * 2);
+  EXPECT_EQ(kv_bytes_per_token(c, DType::kBF16), 2 * 2 * 2 * 64 * 2);
+  EXPECT_EQ(kv_bytes_per_token(c, DType::kI8), 2 * 2 * 2 * (64 + 4)) << "a scale with every key and value";
 }
 
 TEST(ModelConfig, AcceptsTheLooseFormsMetInTheWild) {

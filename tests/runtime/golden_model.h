@@ -34,11 +34,13 @@ class GoldenModel {
   static constexpr int32_t kPages = 800, kSlots = 40;
 
   explicit GoldenModel(const std::string& dir, DType compute = DType::kF32, int threads = 2, Fp8As fp8_as = Fp8As::kFloat)
+      : GoldenModel(dir, compute, CacheTypes{.kv = compute}, threads, fp8_as) {}
+  GoldenModel(const std::string& dir, DType compute, const CacheTypes& types, int threads, Fp8As fp8_as = Fp8As::kFloat)
       : pool_(threads, /*pin=*/false),
         arena_(size_t{1} << 30),
         config_(read_model_config(dir)),
         model_(load_golden(dir, compute, pool_, /*want_mtp=*/true, fp8_as)),
-        cache_(model_->make_cache(kPages, kSlots, compute)) {}
+        cache_(model_->make_cache(kPages, kSlots, types)) {}
 
   const ModelConfig& config() const { return config_; }
   const CacheTensors& cache() const { return cache_; }

@@ -99,7 +99,7 @@ std::unique_ptr<ModelRunner> make_runner(const std::string& dir) {
   const auto vocab = static_cast<int32_t>(model->config().vocab_size);
   return std::make_unique<ModelRunner>(std::move(model), std::move(pool),
                                        RunnerConfig{.cache = {.num_pages = GoldenModel::kPages, .num_slots = GoldenModel::kSlots},
-                                                    .kv_type = DType::kF32,
+                                                    .types = {.kv = DType::kF32},
                                                     .arena_bytes = int64_t{1} << 30,
                                                     .num_tokens = vocab,
                                                     .eos_token_ids = {}});

@@ -141,14 +141,6 @@ std::vector<Row> parallel_rows() {
 
 std::vector<Row> feature_rows() {
   return {
-      {{.name = "kv-cache-dtype",
-        .group = kAccepted,
-        .help = "Type of K and V; chosen with --dtype.",
-        .choices = {"auto", "bfloat16", "float32"}},
-       [](const Flags& flags) -> Remark {
-         return flags.text("kv-cache-dtype") == "auto" ? std::nullopt
-                                                       : note("--kv-cache-dtype: K and V are kept in the type that --dtype chose");
-       }},
       {boolean("enable-auto-tool-choice", "Parsed tool calls. Not built yet: they stay in the text."),
        when_on("enable-auto-tool-choice",
                warn("--enable-auto-tool-choice: tool-call parsing is not built yet; calls stay in the answer's text"))},

@@ -102,6 +102,18 @@ std::vector<FlagSpec> engine_flags() {
        .aliases = {"memory-utilization"},
        .min = 0.01,
        .max = 1},
+      {.name = "kv-cache-dtype",
+       .group = "Memory",
+       .help =
+           "Type of keys and values in the pages. auto: as --dtype. int8 (vLLM's int8_per_token_head): bytes with a scale per token and "
+           "head, about half of bfloat16; answers differ a little, see docs/performance.md.",
+       .fallback = defaults.kv_cache_dtype,
+       .value_name = "TYPE"},
+      {.name = "mamba-ssm-cache-dtype",
+       .group = "Memory",
+       .help = "Type of the delta-net states. auto: float32. bfloat16: a slot is about a third smaller; answers differ a little.",
+       .fallback = defaults.state_dtype,
+       .value_name = "TYPE"},
       {.name = "kv-cache-memory-bytes",
        .type = FlagType::kCount,
        .group = "Memory",
@@ -167,12 +179,25 @@ std::vector<FlagSpec> engine_flags() {
   };
 }
 
+// The value of a type's flag, in weir's spelling; names what there is for one that other servers have and weir has not.
+std::string cache_type(const Flags& flags, const char* flag, const std::vector<std::string>& built) {
+  std::string type = flags.text(flag);
+  if (type == "int8_per_token_head") type = "int8";
+  if (std::find(built.begin(), built.end(), type) != built.end()) return type;
+  std::string allowed;
+  for (const std::string& name : built) allowed += (allowed.empty() ? "" : ", ") + name;
+  const bool known = type.starts_with("fp8") || type == "float16" || type == "half" || type == "nvfp4";
+  throw UsageError(concat(known ? "not built: " : "", "--", flag, " ", type, "; it must be one of ", allowed));
+}
+
 EngineOptions engine_options(const Flags& flags) {
   EngineOptions options;
   options.model = model_directory(flags);
   options.dtype = flags.text("dtype");
   options.quantization = flags.find_text("quantization");
   options.fp8_as = flags.text("fp8-as");
+  options.kv_cache_dtype = cache_type(flags, "kv-cache-dtype", {"auto", "bfloat16", "float32", "int8"});
+  options.state_dtype = cache_type(flags, "mamba-ssm-cache-dtype", {"auto", "float32", "bfloat16"});
   options.threads = static_cast<int>(flags.integer("threads"));
   const int64_t length = flags.find_integer("max-model-len").value_or(-1);  // nullopt: the word auto
   if (length == 0) throw UsageError("--max-model-len must be at least 1, or auto or -1 to choose it, got 0");

@@ -90,8 +90,8 @@ Inspection::Memory memory(const Inspection& model, const Checkpoint& checkpoint,
   Inspection::Memory out;
   if (model.obstacle.empty()) out.int8_saving = eight_bit_bytes(checkpoint, type, /*with_mtp=*/false).saved(Fp8As::kFloat);
   out.weights = packed_weight_bytes(config, type) - out.int8_saving;
-  out.kv_per_token = kv_bytes_per_token(config, element_size(type));
-  out.state_per_sequence = state_bytes_per_slot(config);
+  out.kv_per_token = kv_bytes_per_token(config, type);
+  out.state_per_sequence = state_bytes_per_slot(config, DType::kF32);
   const int64_t channels = 2 * config.k_heads * config.k_dim + config.v_heads * config.v_dim;
   out.conv_per_sequence = config.count(LayerKind::kDeltaNet) * (config.conv_kernel - 1) * channels * int64_t{sizeof(float)};
   out.activations = activation_bytes(config, kStepTokens, kStepSequences, num_physical_cores());

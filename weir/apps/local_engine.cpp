@@ -34,6 +34,24 @@ DType compute_type(const std::string& dtype) {
   fail(ErrorCode::kInvalidArgument, "--dtype must be auto, bfloat16 or float32, got \"", dtype, "\"");
 }
 
+CacheTypes cache_types(const EngineOptions& options, DType compute) {
+  const std::string &kv = options.kv_cache_dtype, &state = options.state_dtype;
+  CacheTypes out{.kv = compute};
+  if (kv == "bfloat16")
+    out.kv = DType::kBF16;
+  else if (kv == "float32")
+    out.kv = DType::kF32;
+  else if (kv == "int8")
+    out.kv = DType::kI8;
+  else if (kv != "auto")
+    fail(ErrorCode::kInvalidArgument, "--kv-cache-dtype must be auto, bfloat16, float32 or int8, got \"", kv, "\"");
+  if (state == "bfloat16")
+    out.state = DType::kBF16;
+  else if (state != "auto" && state != "float32")
+    fail(ErrorCode::kInvalidArgument, "--mamba-ssm-cache-dtype must be auto, float32 or bfloat16, got \"", state, "\"");
+  return out;
+}
+
 Fp8As fp8_as(const EngineOptions& options) {
   if (options.fp8_as == "bfloat16") return Fp8As::kFloat;
   if (options.fp8_as == "int8") return Fp8As::kInt8;
@@ -139,9 +157,9 @@ void check_quantization(const Checkpoint& checkpoint, DType compute, const Engin
 }
 
 // Of all that must be equal for a page or state of one run to be right in another one: FNV-1a, as 16 digits.
-std::string tier_fingerprint(const EngineOptions& options, const MemoryPlan& plan, DType compute) {
+std::string tier_fingerprint(const EngineOptions& options, const MemoryPlan& plan, DType compute, const CacheTypes& types) {
   std::vector<std::string> facts = {read_file(options.model + "/config.json"),
-                                    concat(name(compute), " ", options.fp8_as),
+                                    concat(name(compute), " ", options.fp8_as, " ", name(types.kv), " ", name(types.state)),
                                     cpu::name(cpu::active_isa()),
                                     std::to_string(plan.page_bytes),
                                     std::to_string(plan.slot_bytes),
@@ -160,15 +178,15 @@ std::string tier_fingerprint(const EngineOptions& options, const MemoryPlan& pla
 }
 
 // nullptr: none is asked for.
-std::unique_ptr<TierStore> open_tier(const EngineOptions& options, const MemoryPlan& plan, DType compute) {
+std::unique_ptr<TierStore> open_tier(const EngineOptions& options, const MemoryPlan& plan, DType compute, const CacheTypes& types) {
   if (options.kv_offload_size == 0) return nullptr;
   auto tier = std::make_unique<TierStore>(TierConfig{.capacity = options.kv_offload_size,
                                                      .dir = options.kv_offload_dir,
                                                      .keep = options.kv_offload_keep,
-                                                     .fingerprint = tier_fingerprint(options, plan, compute),
+                                                     .fingerprint = tier_fingerprint(options, plan, compute, types),
                                                      .page_bytes = plan.page_bytes,
                                                      .state_bytes = plan.slot_bytes,
-                                                     .page_element = element_size(compute),
+                                                     .page_element = element_size(types.kv),
                                                      .state_element = 4});
   if (options.kv_offload_keep && !options.quiet)
     log_info("--kv-offload-dir ", options.kv_offload_dir, ": ", tier->found().size(), " pages and states of an earlier run");
@@ -201,6 +219,7 @@ LocalEngine start_local_engine(const EngineOptions& options, Profiler* profiler)
   const auto vocab_size = static_cast<int32_t>(config.vocab_size);
   const Json generation_config = read_generation_config(options);
   const DType compute = compute_type(options.dtype);
+  const CacheTypes types = cache_types(options, compute);
 
   LocalEngine out;
   out.model.tokenizer = Tokenizer::load(options.tokenizer.value_or(options.model));
@@ -230,7 +249,7 @@ LocalEngine start_local_engine(const EngineOptions& options, Profiler* profiler)
          " bytes that --gpu-memory-utilization allows; lower it, or give --kv-offload-dir to keep the second tier in files");
   const MemoryPlan plan =
       plan_memory(config, {.compute = compute,
-                           .kv_type = compute,
+                           .types = types,
                            .int8_saving = eight_bit_bytes(checkpoint, compute, options.speculation.num_drafts > 0).saved(fp8_as(options)),
                            .max_num_seqs = options.max_num_seqs,
                            .max_num_batched_tokens = batched,
@@ -246,13 +265,13 @@ LocalEngine start_local_engine(const EngineOptions& options, Profiler* profiler)
   }
   out.model.max_model_len = plan.max_model_len;
 
-  auto tier = open_tier(options, plan, compute);  // before the weights: a directory that cannot be used is known at once
+  auto tier = open_tier(options, plan, compute, types);  // before the weights: a directory that cannot be used is known at once
   const uint64_t key_secret = tier ? tier->secret() : std::random_device{}();
   auto model = load_weights(config, checkpoint, compute, options);
   // Reserved address space, touched only as far as steps need it: twice the estimate costs nothing and an aborting server would.
   auto runner = std::make_unique<ModelRunner>(std::move(model), std::make_unique<ThreadPool>(threads),
                                               RunnerConfig{.cache = {.num_pages = plan.num_pages, .num_slots = plan.num_slots},
-                                                           .kv_type = compute,
+                                                           .types = types,
                                                            .arena_bytes = 2 * plan.activations,
                                                            .num_tokens = out.model.tokenizer->size(),
                                                            .eos_token_ids = eos,

@@ -17,6 +17,8 @@ namespace weir {
 struct EngineOptions {
   std::string model;                        // directory
   std::string dtype = "auto";               // auto (as stored: BF16), bfloat16, float32
+  std::string kv_cache_dtype = "auto";      // auto (as dtype), bfloat16, float32, int8
+  std::string state_dtype = "auto";         // of the delta net: auto (float32), float32, bfloat16
   std::optional<std::string> quantization;  // a check of what the checkpoint is: ascend, compressed-tensors, fp8, none
   std::string fp8_as = "bfloat16";          // what fp8 weights become: bfloat16 (the type of dtype), int8
   int threads = 0;                          // 0: one per physical core

@@ -7,6 +7,7 @@
 
 #include "weir/base/error.h"
 #include "weir/base/json.h"
+#include "weir/ops/attention.h"
 #include "weir/ops/delta_net.h"
 
 namespace weir {
@@ -194,13 +195,13 @@ ModelConfig read_model_config(const std::string& dir) {
   return c;
 }
 
-int64_t kv_bytes_per_token(const ModelConfig& c, int64_t element_bytes, bool with_mtp) {
-  return (c.count(LayerKind::kAttention) + (with_mtp ? 1 : 0)) * 2 * c.kv_heads * c.head_dim * element_bytes;
+int64_t kv_bytes_per_token(const ModelConfig& c, DType kv, bool with_mtp) {
+  return (c.count(LayerKind::kAttention) + (with_mtp ? 1 : 0)) * 2 * c.kv_heads * ops::kv_head_bytes(c.head_dim, kv);
 }
 
-int64_t state_bytes_per_slot(const ModelConfig& c) {
+int64_t state_bytes_per_slot(const ModelConfig& c, DType state) {
   const ops::DeltaShape shape{c.k_heads, c.v_heads, c.k_dim, c.v_dim};
-  return c.count(LayerKind::kDeltaNet) * 4 * (shape.slot_floats() + ops::conv_ring(c.conv_kernel) * shape.channels());
+  return c.count(LayerKind::kDeltaNet) * 4 * (shape.slot_floats(state) + ops::conv_ring(c.conv_kernel) * shape.channels());
 }
 
 }  // namespace weir

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "weir/tensor/dtype.h"
+
 namespace weir {
 
 enum class LayerKind : uint8_t { kDeltaNet, kAttention };
@@ -42,8 +44,14 @@ struct ModelConfig {
 // arithmetic on them cannot overflow.
 ModelConfig read_model_config(const std::string& dir);
 
+// What a sequence's memory is kept in.
+struct CacheTypes {
+  DType kv = DType::kBF16;    // keys and values: kBF16, kF32, kI8 with a scale per token and head
+  DType state = DType::kF32;  // the delta net's S: kF32, kBF16
+};
+
 // Parameters and bytes that follow from the sizes alone.
-int64_t kv_bytes_per_token(const ModelConfig& config, int64_t element_bytes, bool with_mtp = false);  // trunk, and the draft head's layer
-int64_t state_bytes_per_slot(const ModelConfig& config);  // delta-net states with their logs, and convolution inputs
+int64_t kv_bytes_per_token(const ModelConfig& config, DType kv, bool with_mtp = false);  // trunk, and the draft head's layer
+int64_t state_bytes_per_slot(const ModelConfig& config, DType state);  // delta-net states with their logs, and convolution inputs
 
 }  // namespace weir

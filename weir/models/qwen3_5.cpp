@@ -223,19 +223,19 @@ Qwen3_5::Qwen3_5(const ModelConfig& config, Loader& load, bool with_mtp) : confi
   }
 }
 
-CacheTensors Qwen3_5::make_cache(int64_t pages, int64_t slots, DType kv_type) const {
+CacheTensors Qwen3_5::make_cache(int64_t pages, int64_t slots, const CacheTypes& types) const {
   const ModelConfig& c = config_;
   const ops::DeltaShape shape{c.k_heads, c.v_heads, c.k_dim, c.v_dim};
   CacheTensors cache;
   for (const LayerKind kind : c.layers) {
     if (kind == LayerKind::kAttention) {
-      cache.kv.push_back(ops::make_kv_pool(pages, c.kv_heads, c.head_dim, kv_type));
+      cache.kv.push_back(ops::make_kv_pool(pages, c.kv_heads, c.head_dim, types.kv));
     } else {
-      cache.delta.push_back(ops::make_delta_pool(slots, shape));
+      cache.delta.push_back(ops::make_delta_pool(slots, shape, types.state));
       cache.conv.push_back(ops::make_conv_pool(slots, shape.channels(), c.conv_kernel));
     }
   }
-  if (has_mtp()) cache.kv.push_back(ops::make_kv_pool(pages, c.kv_heads, c.head_dim, kv_type));
+  if (has_mtp()) cache.kv.push_back(ops::make_kv_pool(pages, c.kv_heads, c.head_dim, types.kv));
   return cache;
 }
 

@@ -98,7 +98,7 @@ class Qwen3_5 {
   // The step's rotary table. positions I32 [3, T]: the (t, h, w) triple of each token.
   ops::RopeTable rope(ops::Context& ctx, const Tensor& positions) const { return ops::rope_table(ctx, positions, inv_freq_, axis_); }
 
-  CacheTensors make_cache(int64_t pages, int64_t slots, DType kv_type) const;
+  CacheTensors make_cache(int64_t pages, int64_t slots, const CacheTypes& types) const;
   const ModelConfig& config() const { return config_; }
 
  private:

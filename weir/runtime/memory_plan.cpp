@@ -73,8 +73,8 @@ MemoryPlan plan_memory(const ModelConfig& config, const MemoryRequest& request) 
   plan.weights = packed_weight_bytes(config, request.compute, request.with_mtp) - request.int8_saving;
   const int32_t sampled = request.with_mtp ? std::max(request.max_num_seqs, 1 + kMaxDrafts) : request.max_num_seqs;
   plan.activations = activation_bytes(config, request.max_num_batched_tokens, sampled, request.threads, request.with_mtp);
-  plan.page_bytes = kv_bytes_per_token(config, element_size(request.kv_type), request.with_mtp) * kPageTokens;
-  plan.slot_bytes = state_bytes_per_slot(config);
+  plan.page_bytes = kv_bytes_per_token(config, request.types.kv, request.with_mtp) * kPageTokens;
+  plan.slot_bytes = state_bytes_per_slot(config, request.types.state);
   plan.max_num_seqs = request.max_num_seqs;
   plan.max_model_len = request.max_model_len > 0 ? request.max_model_len : static_cast<int32_t>(config.max_position);
 

@@ -6,7 +6,6 @@
 #include <string>
 
 #include "weir/models/config.h"
-#include "weir/tensor/dtype.h"
 
 namespace weir {
 
@@ -15,7 +14,7 @@ int64_t available_memory();
 
 struct MemoryRequest {
   DType compute = DType::kBF16;
-  DType kv_type = DType::kBF16;
+  CacheTypes types;
   int64_t int8_saving = 0;  // bytes that the weights take less because some are kept in I8, see nn/stored_linear.h
   int32_t max_num_seqs = 0;
   int32_t max_num_batched_tokens = 0;

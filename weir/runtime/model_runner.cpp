@@ -51,7 +51,7 @@ ModelRunner::ModelRunner(std::unique_ptr<Qwen3_5> model, std::unique_ptr<ThreadP
       pool_(std::move(pool)),
       model_(std::move(model)),
       arena_(static_cast<size_t>(config_.arena_bytes)),
-      cache_(model_->make_cache(config_.cache.num_pages, config_.cache.num_slots, config_.kv_type)) {
+      cache_(model_->make_cache(config_.cache.num_pages, config_.cache.num_slots, config_.types)) {
   pool_->set_profiler(config_.profiler);
 }
 

@@ -14,7 +14,7 @@ namespace weir {
 
 struct RunnerConfig {
   CacheConfig cache;
-  DType kv_type = DType::kBF16;
+  CacheTypes types;
   int64_t arena_bytes = 0;
   int32_t num_tokens = 0;  // ids >= this are padding rows of the vocabulary
   std::vector<Token> eos_token_ids;
