@@ -116,7 +116,7 @@ std::vector<FlagSpec> engine_flags() {
        .value_name = "TYPE"},
       {.name = "mamba-ssm-cache-dtype",
        .group = "Memory",
-       .help = "Type of the delta-net states. auto: float32. bfloat16: a slot is about a third smaller; answers differ a little.",
+       .help = "Type of the delta-net states. auto: float32. bfloat16: a slot is about a quarter smaller; answers differ a little.",
        .fallback = defaults.state_dtype,
        .value_name = "TYPE"},
       {.name = "kv-cache-memory-bytes",

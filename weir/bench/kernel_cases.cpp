@@ -244,9 +244,9 @@ class Cases {
   void attention() {
     if (!wanted("paged attention") || model_.count(LayerKind::kAttention) == 0) return;
     const ModelConfig& m = model_;
-    for (const DType type : {DType::kBF16, DType::kF32}) {
+    for (const DType type : {DType::kBF16, DType::kF32, DType::kI8}) {
       if (std::find(options_.types.begin(), options_.types.end(), type) == options_.types.end()) continue;
-      const int64_t page_bytes = 2 * m.kv_heads * 16 * m.head_dim * element_size(type);
+      const int64_t page_bytes = 2 * m.kv_heads * 16 * ops::kv_head_bytes(m.head_dim, type);
       const int64_t longest = std::max(options_.context, most_tokens());
       const int64_t pages = std::max<int64_t>(1, std::min(options_.memory / page_bytes, kMostSequences * ((longest + 15) / 16)));
       Tensor pool = ops::make_kv_pool(pages, m.kv_heads, m.head_dim, type);
