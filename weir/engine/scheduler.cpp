@@ -77,12 +77,8 @@ void Scheduler::add(Request request) {
   seq->id = SeqId{num_added_++};
   seq->tokens = std::exchange(request.prompt, {});
   seq->num_prompt = static_cast<int32_t>(seq->tokens.size());
-<<<<<<< HEAD
-  seq->seed = request.sampling->seed.value_or(mix((config_.seed ^ mix(index(seq->id) + kGolden)) + kGolden));
-=======
   seq->tokens.reserve(seq->tokens.size() + static_cast<size_t>(std::min(request.sampling->max_tokens, kMostTokensReserved)));
-  seq->seed = request.sampling->seed.value_or(mix(config_.seed ^ mix(index(seq->id))));
->>>>>>> cpu
+  seq->seed = request.sampling->seed.value_or(mix((config_.seed ^ mix(index(seq->id) + kGolden)) + kGolden));
   seq->keys = PageKeys(request.cache_salt, config_.cache.key_secret);
   seq->request = std::move(request);
   const bool is_new = by_request_.emplace(seq->request.id, seq->id).second;
