@@ -147,6 +147,7 @@ class AttentionStep {
     s.num_queries = queries(tile), s.dim = pages_.dim;
     s.queries = worker.packed, s.limits = worker.limits;
     s.pool = pool_.raw(), s.pages = pages_of(rows_, tile.row) + index * kSegmentPages, s.page_stride = pages_.stride();
+    s.next_pages = std::clamp<int64_t>((keys_of(tile) - 1) / kPageTokens + 1 - (index + 1) * kSegmentPages, 0, kSegmentPages);
     s.keys = pages_.keys(tile.kv_head), s.values = pages_.values(tile.kv_head);
     s.scale = scale_;
     s.max = result.max, s.sum = result.sum, s.out = result.out, s.scratch = worker.scratch;

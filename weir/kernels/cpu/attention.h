@@ -26,6 +26,7 @@ struct AttentionSegment {
   const int32_t* limits;  // [num_queries] query m sees the first limits[m] keys of the segment, 0 … kSegmentTokens
   const void* pool;
   const int32_t* pages;  // page ids of the segment
+  int64_t next_pages;    // how many of the next segment follow them, which will be wanted soon (0: none); only a hint
   int64_t page_stride;   // elements from page to page; of I8: bytes
   int64_t keys, values;  // elements from a page's start to the kv head's keys and values
   float scale;

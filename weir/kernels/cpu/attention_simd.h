@@ -89,23 +89,48 @@ inline Vec scales_of(const AttentionSegment& s, int64_t part, int64_t at) {
 constexpr int kTileVectors = kLanes == 16 ? 4 : 2;
 constexpr int64_t kPageVectors = kPageTokens / kLanes;
 
-// Scores of kQueries queries (q: their words, `words` each) with the keys of kVectors vectors from vector `first` of the segment on.
+template <class Step>
+inline const typename Step::Word* page_part(const AttentionSegment& s, int64_t at, int64_t part) {
+  return static_cast<const typename Step::Word*>(s.pool) + (s.pages[at] * s.page_stride + part) / Step::kElements;
+}
+
+// Where a page ends, hardware stops fetching. So whoever reads a line of a page's keys asks for the same line of its values, and whoever
+// reads one of its values for the same line of the keys of the page a segment later, if there is one; only the first queries do, behind
+// which the segment lies in the cache. Into L2: the few misses that L1 can wait for at a time would be the limit.
+template <class Step>
+inline const typename Step::Word* after_values(const AttentionSegment& s, int64_t at, const typename Step::Word* none) {
+  return at < s.next_pages ? page_part<Step>(s, at + kSegmentTokens / kPageTokens, s.keys) : none;
+}
+
+// Of a vector of whole lines, which those of bytes are not.
+template <class Word>
+inline void fetch(const Word* p) {
+  if constexpr (sizeof(Word) * kLanes >= 32) _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1);
+}
+
+// Scores of kQueries queries from `row` on (q: their words, `words` each) with the keys of kVectors vectors from vector `first` of the
+// segment on.
 template <class Step, int kQueries, int kVectors>
-inline void score_tile(const AttentionSegment& s, const typename Step::Query* q, int64_t words, int64_t first, float* scores) {
+inline void score_tile(const AttentionSegment& s, const typename Step::Query* q, int64_t row, int64_t words, int64_t first, float* scores) {
   using Word = typename Step::Word;
-  const Word* keys[kVectors];
+  const Word *keys[kVectors], *ahead[kVectors];
   Vec sum[kQueries][kVectors];
 #pragma GCC unroll 8
   for (int v = 0; v < kVectors; ++v) {
-    const int64_t at = first + v, page = s.pages[at / kPageVectors];
-    keys[v] = static_cast<const Word*>(s.pool) + (page * s.page_stride + s.keys) / Step::kElements + at % kPageVectors * kLanes;
+    const int64_t page = (first + v) / kPageVectors, lane = (first + v) % kPageVectors * kLanes;
+    const Word* const begin = page_part<Step>(s, page, s.keys);
+    keys[v] = begin + lane;
+    ahead[v] = (row == 0 ? page_part<Step>(s, page, s.values) : begin) + lane;
 #pragma GCC unroll 8
     for (int m = 0; m < kQueries; ++m) sum[m][v] = zero();
   }
   for (int64_t w = 0; w < words; ++w) {
     typename Step::Side right[kVectors];
 #pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) right[v] = Step::lanes(keys[v] + w * kPageTokens, All{});
+    for (int v = 0; v < kVectors; ++v) {
+      right[v] = Step::lanes(keys[v] + w * kPageTokens, All{});
+      fetch(ahead[v] + w * kPageTokens);
+    }
 #pragma GCC unroll 8
     for (int m = 0; m < kQueries; ++m) {
       const auto left = Step::all(q + m * words + w);
@@ -128,8 +153,8 @@ void score_rows(const AttentionSegment& s, int64_t row, int64_t words, int64_t v
   const auto* q = static_cast<const typename Step::Query*>(s.queries) + row * words;
   float* const scores = s.scratch + row * kSegmentTokens;
   int64_t first = 0;
-  for (; first + kTileVectors <= vectors; first += kTileVectors) score_tile<Step, kQueries, kTileVectors>(s, q, words, first, scores);
-  for (; first < vectors; ++first) score_tile<Step, kQueries, 1>(s, q, words, first, scores);
+  for (; first + kTileVectors <= vectors; first += kTileVectors) score_tile<Step, kQueries, kTileVectors>(s, q, row, words, first, scores);
+  for (; first < vectors; ++first) score_tile<Step, kQueries, 1>(s, q, row, words, first, scores);
 }
 
 // Scores of one query into exp(score - max), times the scale of the value if there is one, zero from its limit on; in place, a BF16 row
@@ -172,12 +197,17 @@ inline void value_tile(const AttentionSegment& s, int64_t row, int64_t tokens, i
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) sum[m][v] = zero();
   for (int64_t w = 0; w < words; w += kPageWords) {
-    const int64_t page = s.pages[w / kPageWords], end = at_most(kPageWords, words - w);
-    const Word* values = static_cast<const Word*>(s.pool) + (page * s.page_stride + s.values) / Step::kElements + column;
-    for (int64_t i = 0; i < end; ++i, values += s.dim, ++p) {
+    const int64_t page = w / kPageWords, end = at_most(kPageWords, words - w);
+    const Word* values = page_part<Step>(s, page, s.values);
+    const Word* ahead = (row == 0 ? after_values<Step>(s, page, values) : values) + column;
+    values += column;
+    for (int64_t i = 0; i < end; ++i, values += s.dim, ahead += s.dim, ++p) {
       typename Step::Side right[kVectors];
 #pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) right[v] = Step::lanes(values + v * kLanes, mask);
+      for (int v = 0; v < kVectors; ++v) {
+        right[v] = Step::lanes(values + v * kLanes, mask);
+        fetch(ahead + v * kLanes);
+      }
 #pragma GCC unroll 8
       for (int m = 0; m < kQueries; ++m) {
         const auto left = Step::all(p + m * kSegmentTokens);
