@@ -136,15 +136,29 @@ void weights_of(const DeltaBlock& b, const float* decays, float* k_k, float* q_k
   }
 }
 
-// One token: both products with the state in one pass over it, then the log. kVectors vectors of columns stay in registers.
+// Asks for a line that is wanted soon, in L2: what L1 waits for would keep its few misses busy. Any address will do.
+inline void fetch(const float* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1); }
+
+// One token: both products with the state in one pass over it, then the log. kVectors vectors of columns stay in registers. A decoding
+// sequence finds none of it in the cache, so while the memory delivers the state it is asked for the log, and while the log is added, for
+// what lies behind the state and behind the log's keys: the next head's.
 template <int kVectors, class M>
 inline void token_columns(const DeltaBlock& b, const float* k_k, const float* q_k, float decay, int64_t column, M mask) {
   Vec u[kVectors], o[kVectors];
 #pragma GCC unroll 8
   for (int v = 0; v < kVectors; ++v) u[v] = o[v] = zero();
   const float* state = b.state + column;
+  const float* update = b.updates + column;
   for (int64_t c = 0; c < b.k_dim; ++c, state += b.stride) {
     const Vec k = broadcast(b.keys[c]), q = broadcast(b.queries[c]);
+    if (c < b.num_old) {
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) fetch(update + c * b.stride + v * kLanes);
+    } else if (c - b.num_old < b.num_old) {
+      const float* next_keys = b.old_keys + (kMaxDeltaBlock + c - b.num_old) * b.k_dim;
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) fetch(next_keys + v * kLanes);
+    }
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
       const Vec s = load(state + v * kLanes, mask);
@@ -157,9 +171,10 @@ inline void token_columns(const DeltaBlock& b, const float* k_k, const float* q_
     u[v] = fnma(broadcast(decay), u[v], load(b.values + column + v * kLanes, mask));
     o[v] = mul(broadcast(decay), o[v]);
   }
-  const float* update = b.updates + column;
-  for (int64_t j = 0; j < b.num_old; ++j, update += b.stride) {
+  for (int64_t j = 0; j < b.num_old; ++j, update += b.stride, state += b.stride) {
     const Vec k = broadcast(k_k[j]), q = broadcast(q_k[j]);
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) fetch(state + v * kLanes);
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
       const Vec x = load(update + v * kLanes, mask);
