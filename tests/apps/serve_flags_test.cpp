@@ -136,6 +136,40 @@ TEST(ServeFlags, TheSeedsFlagsForOneRankAreAcceptedWithAWordOnEach) {
   EXPECT_EQ(serve_options(flags, {}).engine.speculation.num_drafts, 3);
 }
 
+TEST(ServeFlags, GraphModesAreNamedAndMisspeltOnesRefused) {
+  EXPECT_THAT(remarks(parse({"--compilation-config.cudagraph_mode", "FULL_DECODE_ONLY"}), CompatVerdict::kNote),
+              ElementsAre(HasSubstr("cudagraph_mode FULL_DECODE_ONLY")));
+  EXPECT_THAT(remarks(parse({"-cc", R"({"level": 3})"}), CompatVerdict::kNote), ElementsAre(HasSubstr("--compilation-config")));
+  EXPECT_THAT(remarks(parse({"-cc", R"({"cudagraph_mode": "DECODE"})"}), CompatVerdict::kRefuse),
+              ElementsAre(HasSubstr("FULL_AND_PIECEWISE, got \"DECODE\"")));
+}
+
+TEST(ServeFlags, ThreadsAreBoundUnlessToldOtherwise) {
+  EXPECT_TRUE(options({}).engine.bind_threads);
+  EXPECT_TRUE(options({"--additional-config", R"({"enable_cpu_binding": true})"}).engine.bind_threads);
+  EXPECT_FALSE(options({"--additional-config.enable_cpu_binding", "false"}).engine.bind_threads);
+  EXPECT_THROW(options({"--additional-config", R"({"enable_cpu_binding": "yes"})"}), UsageError);
+  EXPECT_EQ(options({}).engine.numa, NumaMode::kAuto);
+  EXPECT_EQ(options({"--numa", "isolate"}).engine.numa, NumaMode::kIsolate);
+  EXPECT_EQ(options({"--numa", "distribute"}).engine.numa, NumaMode::kDistribute);
+  EXPECT_EQ(options({"--numa", "off"}).engine.numa, NumaMode::kOff);
+  EXPECT_THROW(options({"--numa", "both"}), UsageError);
+}
+
+TEST(ServeFlags, ProfilesGoWhereFlagsOrTheEnvironmentSay) {
+  EXPECT_FALSE(options({}).profiling.offered);
+  EXPECT_TRUE(options({"--profile"}).profiling.from_start);
+  EXPECT_EQ(options({"--profiler-config.torch_profiler_dir", "/a"}).profiling.dir, "/a");
+  EXPECT_EQ(options({"--profile-dir", "/b", "--profiler-config", R"({"torch_profiler_dir": "/a"})"}).profiling.dir, "/b");
+  EXPECT_THROW(options({"--profiler-config", R"({"torch_profiler_dir": 1})"}), UsageError);
+  EnvironmentReview environment;
+  environment.profiler_dir = "/env";
+  const ProfilingOptions fallback = serve_options(parse({kModel}), environment).profiling;
+  EXPECT_EQ(fallback.dir, "/env");
+  EXPECT_TRUE(fallback.offered);
+  EXPECT_FALSE(fallback.from_start);
+}
+
 TEST(ServeFlags, PrefixCachingIsOnAndItsSizesAreChosenUnlessGiven) {
   EngineOptions o = options({}).engine;
   EXPECT_TRUE(o.enable_prefix_caching);

@@ -1,8 +1,10 @@
 // Every instruction set against the scalar kernels, at sizes that leave partial vectors.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <limits>
 #include <string>
 
 #include "elementwise_support.h"
@@ -85,6 +87,28 @@ TEST_P(ElementwiseKernel, MatchesScalar) {
   k.widen_bf16(rounded.data(), got.data(), n);
   scalar.widen_bf16(rounded.data(), want.data(), n);
   EXPECT_EQ(got, want);
+}
+
+TEST_P(ElementwiseKernel, FindsTheLargestAndWeighsTheOthersByIt) {
+  const auto [isa, n] = GetParam();
+  const auto& k = weir::cpu::elementwise_kernels(isa);
+  const auto& scalar = weir::cpu::scalar::kElementwise;
+  std::vector<float> x = values(n, 6, 10.0f);
+  if (n > 2) x[1] = -std::numeric_limits<float>::infinity();  // a masked logit
+  const float largest = k.largest(x.data(), n);
+  EXPECT_EQ(largest, *std::max_element(x.begin(), x.end()));
+  std::vector<float> got(x.size()), want(x.size());
+  const float sum = k.weights(x.data(), largest, 0.7f, got.data(), n);
+  EXPECT_NEAR(sum, scalar.weights(x.data(), largest, 0.7f, want.data(), n), 1e-5f * sum);
+  expect_near(got, want, 1e-6f, "weights");
+  if (n > 2) {
+    EXPECT_EQ(got[1], 0.0f);
+  }
+  for (const int64_t at : {int64_t{0}, n / 2, n - 1}) {
+    std::vector<float> broken = x;
+    broken[static_cast<size_t>(at)] = std::nanf("");
+    EXPECT_TRUE(std::isnan(k.largest(broken.data(), n))) << "NaN at " << at;
+  }
 }
 
 TEST_P(ElementwiseKernel, GivesAnElementTheSameBitsAnywhereInARow) {

@@ -2,8 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
+#include <numeric>
+#include <random>
+#include <set>
 
 #include "weir/base/error.h"
 
@@ -69,6 +74,59 @@ TEST(Sampler, TopKOfManyLogitsIsTheSortedHead) {
   const auto got = shares(logits, how({.top_k = 3}), 2000);
   EXPECT_EQ(got.size(), 3u);
   for (const auto& [token, share] : got) EXPECT_GE(logits[static_cast<size_t>(token)], 4997.0f / 5000.0f);
+}
+
+// The likeliest tokens that together hold top_p, by sorting all of them.
+std::set<Token> nucleus(const std::vector<float>& logits, double top_p, float temperature) {
+  std::vector<Token> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto weight = [&](Token id) { return std::exp(static_cast<double>(logits[static_cast<size_t>(id)]) / temperature); };
+  std::stable_sort(order.begin(), order.end(),
+                   [&](Token a, Token b) { return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)]; });
+  double total = 0, sum = 0;
+  for (const Token id : order) total += weight(id);
+  std::set<Token> out;
+  for (size_t i = 0; i < order.size() && (i == 0 || sum < top_p * total); ++i) {
+    out.insert(order[i]);
+    sum += weight(order[i]);
+  }
+  return out;
+}
+
+TEST(Sampler, TopPOfManyLogitsDrawsFromTheNucleusAndFromAllOfIt) {
+  std::mt19937 rng(3);
+  for (const float spread : {0.05f, 1.0f, 4.0f}) {  // flat, ordinary, peaked
+    std::normal_distribution<float> normal(0.0f, spread);
+    std::vector<float> logits(3000);
+    for (float& logit : logits) logit = normal(rng);
+    const std::set<Token> want = nucleus(logits, 0.9, 0.8f);
+    const auto got = shares(logits, how({.temperature = 0.8f, .top_p = 0.9f}), 20'000);
+    for (const auto& [token, share] : got) EXPECT_TRUE(want.contains(token)) << token << " of spread " << spread;
+    if (want.size() < 200) {
+      EXPECT_GT(got.size(), want.size() * 9 / 10);
+    }
+  }
+}
+
+TEST(Sampler, TheWholeOfALargeVocabularyIsDrawnFromAsOftenAsItShould) {
+  std::vector<float> logits(2000);
+  for (size_t i = 0; i < logits.size(); ++i) logits[i] = i < 1000 ? 1.0f : 0.0f;  // in the ratio of e to 1
+  logits[1999] = -std::numeric_limits<float>::infinity();
+  const auto got = shares(logits, how({}), 40'000);
+  double first_half = 0;
+  for (const auto& [token, share] : got) first_half += token < 1000 ? share : 0;
+  EXPECT_NEAR(first_half, std::exp(1) / (std::exp(1) + 1), 0.01);
+  EXPECT_FALSE(got.contains(1999)) << "masked";
+  EXPECT_GT(got.size(), 1900u);
+  const auto cut = shares(logits, how({.min_p = 0.5f}), 5'000);
+  for (const auto& [token, share] : cut) EXPECT_LT(token, 1000) << "min_p cuts the rest";
+}
+
+TEST(Sampler, ATopKBeyondAHeapIsTheSortedHead) {
+  std::vector<float> logits(5000);
+  for (size_t i = 0; i < logits.size(); ++i) logits[i] = static_cast<float>((i * 7919) % 5000) / 5000.0f;
+  for (const auto& [token, share] : shares(logits, how({.top_p = 0.99f, .top_k = 2000}), 3000))
+    EXPECT_GE(logits[static_cast<size_t>(token)], 3000.0f / 5000.0f);
 }
 
 TEST(Sampler, ADrawDependsOnSeedAndIndexOnly) {

@@ -170,6 +170,7 @@ int run_bench_latency(std::span<const std::string> args) {
   if (!flags) return 0;
   apply_compat_flags(*flags);
   EngineOptions options = engine_options(*flags);
+  options.bind_threads = wants_cpu_binding(*flags);
   const BatchOptions batch = batch_options(*flags);
   Profiling profiling(profiling_options(*flags, ""));
   const LocalEngine local = start_local_engine(options, &profiling.profiler());
@@ -199,7 +200,8 @@ int run_bench_throughput(std::span<const std::string> args) {
   const auto flags = parse_or_help(bench_throughput_command(), args);
   if (!flags) return 0;
   apply_compat_flags(*flags);
-  const EngineOptions options = engine_options(*flags);
+  EngineOptions options = engine_options(*flags);
+  options.bind_threads = wants_cpu_binding(*flags);
   const BatchOptions batch = batch_options(*flags);
   Profiling profiling(profiling_options(*flags, ""));
   const LocalEngine local = start_local_engine(options, &profiling.profiler());

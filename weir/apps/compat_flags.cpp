@@ -1,5 +1,6 @@
 #include "weir/apps/compat_flags.h"
 
+#include <algorithm>
 #include <functional>
 
 #include "weir/base/log.h"
@@ -40,8 +41,28 @@ Remark review_additional_config(const Flags& flags) {
   std::string ignored;
   for (const auto& [key, value] : config.items())
     if (key != "enable_cpu_binding") ignored += (ignored.empty() ? "" : ", ") + key;
-  return note(concat("--additional-config: compute threads are always bound to cores (enable_cpu_binding)",
+  return note(concat("--additional-config: compute threads are ", wants_cpu_binding(flags) ? "" : "not ",
+                     "bound to cores (enable_cpu_binding)",
                      ignored.empty() ? "" : concat("; without effect on a CPU with one rank: ", ignored)));
+}
+
+// What a graph saves on an accelerator, launches and allocations, does not exist here: a decode step allocates nothing (tests/hot_path),
+// and what it does outside of its kernels is in docs/performance.md. So every mode is the same; a misspelt one is an error all the same.
+Remark review_compilation_config(const Flags& flags) {
+  static const std::vector<std::string> kModes = {"NONE", "PIECEWISE", "FULL", "FULL_DECODE_ONLY", "FULL_AND_PIECEWISE"};
+  const Json config = flags.find_json("compilation-config").value_or(Json::object());
+  std::string mode;
+  if (const auto given = config.find("cudagraph_mode"); given != config.end() && !given->is_null()) {
+    const bool known = given->is_string() && std::find(kModes.begin(), kModes.end(), given->get<std::string>()) != kModes.end();
+    if (!known)
+      return refuse(
+          concat("--compilation-config: cudagraph_mode must be NONE, PIECEWISE, FULL, FULL_DECODE_ONLY or FULL_AND_PIECEWISE, got ",
+                 dump_json(*given)));
+    mode = concat("cudagraph_mode ", given->get<std::string>(), ": ");
+  }
+  return note(concat("--compilation-config: ", mode,
+                     "kernels are compiled ahead of time, and a step reuses the memory of the one before and allocates nothing; there is "
+                     "nothing left for a graph to save"));
 }
 
 FlagSpec boolean(std::string name, std::string help, std::string group = "Accepted for compatibility") {
@@ -153,15 +174,18 @@ std::vector<Row> harmless_rows() {
   return {
       {boolean("trust-remote-code", "weir never runs code of a model."),
        when_on("trust-remote-code", note("--trust-remote-code: weir never runs code of a model"))},
-      {boolean("enforce-eager", "weir captures no graphs."),
-       when_on("enforce-eager", note("--enforce-eager: weir always computes eagerly"))},
+      {boolean("enforce-eager", "No graphs: weir captures none, see --compilation-config."),
+       when_on("enforce-eager", note("--enforce-eager: weir captures no graphs, its steps are the same with and without"))},
       {{.name = "compilation-config",
         .type = FlagType::kJson,
         .group = kAccepted,
-        .help = "Graph capture; a CPU has none.",
+        .help = "Graphs of steps. A CPU needs none: steps reuse memory and plan in microseconds, whatever cudagraph_mode says.",
         .aliases = {"-cc", "-O"}},
-       always(note("--compilation-config: kernels are compiled ahead of time and there are no graphs to capture on a CPU"))},
-      {{.name = "additional-config", .type = FlagType::kJson, .group = kAccepted, .help = "Switches of vllm-ascend."},
+       review_compilation_config},
+      {{.name = "additional-config",
+        .type = FlagType::kJson,
+        .group = kAccepted,
+        .help = "Switches of vllm-ascend; enable_cpu_binding false leaves threads unbound."},
        review_additional_config},
       {boolean("async-scheduling", "Planning beside the device."),
        when_on("async-scheduling", note("--async-scheduling: on a CPU, outputs are handed out while the next step runs; planning takes "
@@ -209,6 +233,16 @@ std::vector<CompatRemark> review_compat_flags(const Flags& flags) {
     if (flags.given(row.spec.name))
       if (const Remark remark = row.review(flags)) out.push_back(*remark);
   return out;
+}
+
+bool wants_cpu_binding(const Flags& flags) {
+  const auto config = flags.find_json("additional-config");
+  if (!config) return true;
+  const auto binding = config->find("enable_cpu_binding");
+  if (binding == config->end() || binding->is_null()) return true;
+  if (!binding->is_boolean())
+    throw UsageError(concat("--additional-config: enable_cpu_binding must be true or false, got ", dump_json(*binding)));
+  return binding->get<bool>();
 }
 
 void apply_compat_flags(const Flags& flags) {

@@ -25,6 +25,9 @@ struct CompatRemark {
 // What is to be said about the flags given, in the table's order. Throws nothing: the caller logs and refuses.
 std::vector<CompatRemark> review_compat_flags(const Flags& flags);
 
+// enable_cpu_binding of --additional-config, as vllm-ascend has it: on unless it says no. Throws UsageError when it is no boolean.
+bool wants_cpu_binding(const Flags& flags);
+
 // Logs notes and warnings; throws UsageError that lists every refusal.
 void apply_compat_flags(const Flags& flags);
 

@@ -35,6 +35,12 @@ void check_override_keys(const Json& config) {
                               "\"; known are temperature, top_p, top_k, min_p, repetition_penalty, eos_token_id"));
 }
 
+NumaMode numa_mode(const std::string& text) {
+  if (text == "distribute") return NumaMode::kDistribute;
+  if (text == "isolate") return NumaMode::kIsolate;
+  return text == "off" ? NumaMode::kOff : NumaMode::kAuto;
+}
+
 }  // namespace
 
 std::vector<FlagSpec> engine_flags() {
@@ -99,6 +105,12 @@ std::vector<FlagSpec> engine_flags() {
        .fallback = std::to_string(defaults.threads),
        .min = 0,
        .max = 1024},
+      {.name = "numa",
+       .group = "CPU",
+       .help = "On a machine with several NUMA nodes. distribute: threads on all of them, each with the weights it reads in its node's "
+               "memory. isolate: the node with the most cores only. off: nodes are not looked at. auto: distribute.",
+       .fallback = "auto",
+       .choices = {"auto", "distribute", "isolate", "off"}},
       {.name = "gpu-memory-utilization",
        .type = FlagType::kNumber,
        .group = "Memory",
@@ -205,6 +217,7 @@ EngineOptions engine_options(const Flags& flags) {
   options.state_dtype = cache_type(flags, "mamba-ssm-cache-dtype", {"auto", "float32", "bfloat16"});
   options.packed_cache = flags.find_text("packed-cache").value_or("");
   options.threads = static_cast<int>(flags.integer("threads"));
+  options.numa = numa_mode(flags.text("numa"));
   const int64_t length = flags.find_integer("max-model-len").value_or(-1);  // nullopt: the word auto
   if (length == 0) throw UsageError("--max-model-len must be at least 1, or auto or -1 to choose it, got 0");
   options.max_model_len = length < 0 ? 0 : static_cast<int32_t>(length);

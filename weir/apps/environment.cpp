@@ -32,7 +32,7 @@ constexpr std::array kWithoutEffect = {
     KnownVariable{"HCCL_OP_EXPANSION_MODE", "one rank has no collective traffic"},
     KnownVariable{"PYTORCH_NPU_ALLOC_CONF", "memory is planned before loading"},
     KnownVariable{"TASK_QUEUE_ENABLE", "there is no launch queue"},
-    KnownVariable{"OMP_PROC_BIND", "compute threads are always bound to cores"},
+    KnownVariable{"OMP_PROC_BIND", "compute threads are bound to cores unless enable_cpu_binding of --additional-config is false"},
     KnownVariable{"ASCEND_RT_VISIBLE_DEVICES", "models run on the CPU"},
     KnownVariable{"CUDA_VISIBLE_DEVICES", "models run on the CPU"},
 };

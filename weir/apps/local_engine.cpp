@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <future>
 #include <iomanip>
 #include <random>
 #include <sstream>
@@ -193,10 +194,9 @@ std::unique_ptr<TierStore> open_tier(const EngineOptions& options, const MemoryP
   return tier;
 }
 
-std::unique_ptr<Qwen3_5> load_weights(const ModelConfig& config, const Checkpoint& checkpoint, DType compute,
-                                      const EngineOptions& options) {
-  // Its own pool: the engine's team is pinned by the engine thread, and loading must not pin this one.
-  ThreadPool pool(options.threads, /*pin=*/false);
+std::unique_ptr<Qwen3_5> load_weights(const ModelConfig& config, const Checkpoint& checkpoint, DType compute, const EngineOptions& options,
+                                      const Placement& placement) {
+  ThreadPool pool(placement);
   WeightReader reader(checkpoint);
   const bool with_mtp = options.speculation.num_drafts > 0;
   reader.ignore("model.visual.");  // read when vision is built
@@ -205,8 +205,8 @@ std::unique_ptr<Qwen3_5> load_weights(const ModelConfig& config, const Checkpoin
   Loader loader(reader, compute, pool, [&](int64_t bytes) { bar.advance(bytes); }, fp8_as(options));
   std::optional<PackedCache> packed;
   if (!options.packed_cache.empty())
-    loader.use(packed.emplace(options.packed_cache, options.model,
-                              concat(name(compute), ", fp8 as ", options.fp8_as, with_mtp ? ", mtp" : "")));
+    loader.use(
+        packed.emplace(options.packed_cache, options.model, concat(name(compute), ", fp8 as ", options.fp8_as, with_mtp ? ", mtp" : "")));
   auto model = std::make_unique<Qwen3_5>(config, loader, with_mtp);
   reader.expect_all_taken();
   if (packed) packed->finish();
@@ -242,7 +242,9 @@ LocalEngine start_local_engine(const EngineOptions& options, Profiler* profiler)
   if (options.speculation.num_drafts > 0 && config.mtp_layers == 0)
     fail(ErrorCode::kInvalidArgument, "--speculative-config needs a model with an MTP head; ", options.model,
          "/config.json says mtp_num_hidden_layers 0");
-  const int threads = options.threads > 0 ? options.threads : num_physical_cores();
+  const Placement placement = place_threads(this_machine(), options.threads, options.numa, options.bind_threads);
+  if (!options.quiet && !placement.notice.empty()) log_info("CPU: ", placement.notice);
+  const int threads = placement.num_threads;
   if (options.max_model_len > config.max_position)
     fail(ErrorCode::kInvalidArgument, "--max-model-len ", options.max_model_len, " exceeds the model's max_position_embeddings ",
          config.max_position);
@@ -272,10 +274,12 @@ LocalEngine start_local_engine(const EngineOptions& options, Profiler* profiler)
 
   auto tier = open_tier(options, plan, compute, types);  // before the weights: a directory that cannot be used is known at once
   const uint64_t key_secret = tier ? tier->secret() : std::random_device{}();
-  auto model = load_weights(config, checkpoint, compute, options);
+  // On a thread of its own, which may be bound to a core; this one must not be. Bound as the engine's team will be, so that a weight lies
+  // in the memory of the node whose thread has packed it and will read it.
+  auto model = std::async(std::launch::async, [&] { return load_weights(config, checkpoint, compute, options, placement); }).get();
   // Reserved address space, touched only as far as steps need it: twice the estimate costs nothing and an aborting server would.
   auto runner = std::make_unique<ModelRunner>(
-      std::move(model), std::make_unique<ThreadPool>(threads),
+      std::move(model), std::make_unique<ThreadPool>(placement),
       RunnerConfig{.cache = {.num_pages = plan.num_pages, .num_slots = plan.num_slots},
                    .types = types,
                    .arena_bytes =

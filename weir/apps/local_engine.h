@@ -7,6 +7,7 @@
 
 #include "weir/api/served_model.h"
 #include "weir/base/json.h"
+#include "weir/base/placement.h"
 #include "weir/base/profiler.h"
 #include "weir/core/config.h"
 #include "weir/core/engine_client.h"
@@ -22,7 +23,9 @@ struct EngineOptions {
   std::optional<std::string> quantization;  // a check of what the checkpoint is: ascend, compressed-tensors, fp8, none
   std::string fp8_as = "bfloat16";          // what fp8 weights become: bfloat16 (the type of dtype), int8
   int threads = 0;                          // 0: one per physical core
-  int32_t max_model_len = 0;                // 0: from config.json, lowered to what fits
+  NumaMode numa = NumaMode::kAuto;
+  bool bind_threads = true;   // to cores
+  int32_t max_model_len = 0;  // 0: from config.json, lowered to what fits
   int32_t max_num_seqs = 256;
   int32_t max_num_batched_tokens = 0;  // 0: chosen (2048)
   int32_t long_prefill_token_threshold = 0;

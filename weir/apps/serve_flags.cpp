@@ -137,6 +137,7 @@ LogLevel serve_log_level(const Flags& flags, const EnvironmentReview& environmen
 ServeOptions serve_options(const Flags& flags, const EnvironmentReview& environment) {
   ServeOptions out;
   out.engine = engine_options(flags);
+  out.engine.bind_threads = wants_cpu_binding(flags);
   out.profiling = profiling_options(flags, environment.profiler_dir);
 
   ServerOptions& server = out.server;

@@ -1,6 +1,5 @@
 #include "weir/base/thread_pool.h"
 
-#include <hwloc.h>
 #include <immintrin.h>
 #include <pthread.h>
 #include <sched.h>
@@ -8,7 +7,10 @@
 #include <algorithm>
 #include <atomic>
 #include <thread>
+#include <utility>
 #include <vector>
+
+#include "weir/base/check.h"
 
 namespace weir {
 namespace {
@@ -18,38 +20,14 @@ constexpr int kIdleSpins = 20'000;
 // Within a job: a thread that is this late (some 20 µs) has probably lost its core to another program, which should then get ours too.
 constexpr int kLateSpins = 2'000;
 
-struct Machine {
-  cpu_set_t allowed;       // the affinity the process started with
-  std::vector<int> cores;  // one logical CPU of each physical core in it
-};
-
-Machine look_at_machine() {
-  Machine machine;
-  CPU_ZERO(&machine.allowed);
-  const bool known = sched_getaffinity(0, sizeof(machine.allowed), &machine.allowed) == 0;
-  hwloc_topology_t topology = nullptr;
-  if (hwloc_topology_init(&topology) == 0) {
-    if (hwloc_topology_load(topology) == 0) {
-      hwloc_obj_t core = nullptr;
-      while ((core = hwloc_get_next_obj_by_type(topology, HWLOC_OBJ_CORE, core)) != nullptr) {
-        // The first CPU of the core that may be used: the cpuset may hold only its second hardware thread.
-        for (int cpu = hwloc_bitmap_first(core->cpuset); cpu >= 0; cpu = hwloc_bitmap_next(core->cpuset, cpu)) {
-          if (known && (cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, &machine.allowed))) continue;
-          machine.cores.push_back(cpu);
-          break;
-        }
-      }
-    }
-    hwloc_topology_destroy(topology);
-  }
-  for (int cpu = 0; known && machine.cores.empty() && cpu < CPU_SETSIZE; ++cpu)
-    if (CPU_ISSET(cpu, &machine.allowed)) machine.cores.push_back(cpu);
-  return machine;
-}
-
-// Looked at once: a thread that a pool has pinned would see only its own core.
-const Machine& machine() {
-  static const Machine seen = look_at_machine();
+// What a thread may use that is not bound: the affinity the process started with, since whoever makes the thread may be bound itself.
+const cpu_set_t& first_affinity() {
+  static const cpu_set_t seen = [] {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    sched_getaffinity(0, sizeof(set), &set);
+    return set;
+  }();
   return seen;
 }
 
@@ -61,8 +39,6 @@ void pin_to(int cpu) {
 }
 
 }  // namespace
-
-int num_physical_cores() { return std::max(1, static_cast<int>(machine().cores.size())); }
 
 struct ThreadPool::State {
   int size = 1;
@@ -90,7 +66,7 @@ struct ThreadPool::State {
   void member(int index) {
     pthread_setname_np(pthread_self(), "weir-compute");
     if (cores.empty()) {
-      pthread_setaffinity_np(pthread_self(), sizeof(cpu_set_t), &machine().allowed);  // the creator may itself be pinned
+      pthread_setaffinity_np(pthread_self(), sizeof(cpu_set_t), &first_affinity());
     } else {
       pin_to(cores[static_cast<size_t>(index)]);
     }
@@ -112,14 +88,19 @@ struct ThreadPool::State {
   }
 };
 
-ThreadPool::ThreadPool(int num_threads, bool pin) : state_(std::make_unique<State>()) {
-  const std::vector<int>& cores = machine().cores;
-  state_->size = num_threads > 0 ? num_threads : num_physical_cores();
-  if (state_->size > static_cast<int>(cores.size())) {
+ThreadPool::ThreadPool(int num_threads, bool pin)
+    : ThreadPool(place_threads(this_machine(), std::max(0, num_threads), NumaMode::kAuto, pin)) {}
+
+ThreadPool::ThreadPool(Placement placement) : state_(std::make_unique<State>()) {
+  const int num_threads = placement.num_threads;
+  std::vector<int>& cpus = placement.cpus;
+  WEIR_CHECK(num_threads >= 1 && (cpus.empty() || cpus.size() == static_cast<size_t>(num_threads)), num_threads, " threads, ", cpus.size(),
+             " CPUs");
+  first_affinity();
+  state_->size = num_threads;
+  state_->cores = std::move(cpus);
+  if (static_cast<size_t>(num_threads) > this_machine().size())
     state_->idle_spins = state_->late_spins = 1;  // somebody else of the team waits for the core that would spin
-  } else if (pin) {
-    state_->cores = cores;
-  }
   for (int i = 1; i < state_->size; ++i) state_->threads.emplace_back([state = state_.get(), i] { state->member(i); });
 }
 

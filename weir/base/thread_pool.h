@@ -7,6 +7,7 @@
 #include <memory>
 #include <type_traits>
 
+#include "weir/base/placement.h"
 #include "weir/base/profiler.h"
 
 namespace weir {
@@ -32,8 +33,9 @@ class FunctionRef<R(Args...)> {
 
 class ThreadPool {
  public:
-  // num_threads <= 0: one per physical core this process may run on (hwloc, cpuset-aware).
-  // pin: bind thread i to core i of those allowed; the calling thread is bound by the first run().
+  // The calling thread, which is thread 0, is bound by its first run().
+  explicit ThreadPool(Placement placement);
+  // num_threads <= 0: one per physical core this process may run on. pin: bound to these, as place_threads does by itself.
   explicit ThreadPool(int num_threads, bool pin = true);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -62,8 +64,5 @@ class ThreadPool {
   struct State;
   std::unique_ptr<State> state_;
 };
-
-// Physical cores this process may use, cgroup cpuset and affinity respected; at least 1.
-int num_physical_cores();
 
 }  // namespace weir

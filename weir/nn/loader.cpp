@@ -232,11 +232,14 @@ void Loader::experts(const std::string& prefix, int64_t count, int64_t hidden, i
   const auto pack = [&](const char* what, std::vector<StoredLinear> Source::* stack, std::vector<ops::PackedMatrix>& matrices) {
     for (size_t e = 0; e < matrices.size(); ++e) matrices[e].set_input_scale((sources[e].*stack).front().input);
     cached(packed_name(concat(prefix, what, " of ", count), matrices.front()), ops::PackedMatrix::bytes(matrices), [&] {
-      pool_.parallel_items(count, [&](int64_t e, int) {
-        int64_t row = 0;
-        for (const StoredLinear& part : sources[static_cast<size_t>(e)].*stack) {
-          part.pack(matrices[static_cast<size_t>(e)], row);
-          row += part.weight.dim(0);
+      // In runs of experts, as the threads will compute them when all are chosen.
+      pool_.parallel_for(count, 1, [&](int64_t begin, int64_t end, int) {
+        for (int64_t e = begin; e < end; ++e) {
+          int64_t row = 0;
+          for (const StoredLinear& part : sources[static_cast<size_t>(e)].*stack) {
+            part.pack(matrices[static_cast<size_t>(e)], row);
+            row += part.weight.dim(0);
+          }
         }
       });
     });
