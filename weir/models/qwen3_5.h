@@ -26,6 +26,7 @@ struct GatedAttention {
   size_t layer;  // index among the attention layers
 
   void add_to(Step& s, const Tensor& x, Tensor& residual) const;
+  Tensor mix(Step& s, const Tensor& x) const;      // what o_proj reads [T, heads D]
   void remember(Step& s, const Tensor& kv) const;  // writes keys and values, kv [T, 2 kv_heads D] before norm and rotation
 };
 
@@ -40,6 +41,7 @@ struct GatedDeltaNet {
   size_t layer;  // index among the delta-net layers
 
   void add_to(Step& s, const Tensor& x, Tensor& residual) const;
+  Tensor mix(Step& s, const Tensor& x) const;  // what out_proj reads [T, v_heads v_dim]
 };
 
 // Routed experts and the shared expert, which is one more expert that every token chooses. A dense network is a single expert with
@@ -50,6 +52,7 @@ struct FeedForward {
   int64_t num_experts = 0, top_k = 0;
 
   void add_to(Step& s, const Tensor& x, Tensor& residual) const;
+  ops::Routing choose(Step& s, const Tensor& x) const;  // the shared expert is number num_experts; of a dense network all is expert 0
 };
 
 struct DecoderLayer {
@@ -74,6 +77,15 @@ struct MtpHead {
   Tensor forward(Step& s, Tensor x) const;
 };
 
+// Layer `index` of the trunk, and the draft head, as a checkpoint has them.
+DecoderLayer load_layer(Loader& load, const ModelConfig& config, size_t index);
+MtpHead load_mtp(Loader& load, const ModelConfig& config, const ops::PackedMatrix& lm_head);
+
+struct RotaryFrequencies {
+  explicit RotaryFrequencies(const ModelConfig& config);
+  Tensor inv_freq, axis;  // [rotary_pairs]; which of t, h and w turns a pair
+};
+
 class Qwen3_5 {
  public:
   // with_mtp: also read the mtp.* tensors, which must be there.
@@ -96,7 +108,9 @@ class Qwen3_5 {
   bool has_mtp() const { return mtp_.has_value(); }
 
   // The step's rotary table. positions I32 [3, T]: the (t, h, w) triple of each token.
-  ops::RopeTable rope(ops::Context& ctx, const Tensor& positions) const { return ops::rope_table(ctx, positions, inv_freq_, axis_); }
+  ops::RopeTable rope(ops::Context& ctx, const Tensor& positions) const {
+    return ops::rope_table(ctx, positions, rotary_.inv_freq, rotary_.axis);
+  }
 
   CacheTensors make_cache(int64_t pages, int64_t slots, const CacheTypes& types) const;
   const ModelConfig& config() const { return config_; }
@@ -108,7 +122,7 @@ class Qwen3_5 {
   Tensor norm_;
   ops::PackedMatrix lm_head_;
   std::optional<MtpHead> mtp_;
-  Tensor inv_freq_, axis_;  // [rotary_pairs]
+  RotaryFrequencies rotary_;
 };
 
 // Bytes of the packed weights, from the sizes alone.
