@@ -191,7 +191,7 @@ DecoderLayer load_layer(Loader& load, const ModelConfig& c, size_t index) {
           .eps = c.rms_eps};
 }
 
-MtpHead load_mtp(Loader& load, const ModelConfig& c, const ops::PackedMatrix& lm_head) {
+MtpHead load_mtp(Loader& load, const ModelConfig& c) {
   const std::string p = "mtp.layers.0.";
   return {.embedding_norm = load.vector("mtp.pre_fc_norm_embedding.weight", c.hidden, 1.0f),
           .hidden_norm = load.vector("mtp.pre_fc_norm_hidden.weight", c.hidden, 1.0f),
@@ -203,7 +203,7 @@ MtpHead load_mtp(Loader& load, const ModelConfig& c, const ops::PackedMatrix& lm
                                             /*separate_kv=*/true),
                     .feed_forward = load_feed_forward(load, p + "mlp.", c),
                     .eps = c.rms_eps},
-          .lm_head = lm_head.dtype() == DType::kBF16 ? load.rounded("lm_head.weight", lm_head) : lm_head};
+          .lm_head = {}};
 }
 
 Qwen3_5::Qwen3_5(const ModelConfig& config, Loader& load, bool with_mtp) : config_(config), rotary_(config) {
@@ -218,7 +218,9 @@ Qwen3_5::Qwen3_5(const ModelConfig& config, Loader& load, bool with_mtp) : confi
     lm_head_ = load.matrix({{"lm_head.weight", c.vocab_size}}, c.hidden);
   }
 
-  if (with_mtp) mtp_ = load_mtp(load, c, lm_head_);
+  if (!with_mtp) return;
+  mtp_ = load_mtp(load, c);
+  mtp_->lm_head = lm_head_.dtype() == DType::kBF16 ? load.rounded("lm_head.weight", lm_head_) : lm_head_;
 }
 
 RotaryFrequencies::RotaryFrequencies(const ModelConfig& c)

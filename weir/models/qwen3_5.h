@@ -77,9 +77,9 @@ struct MtpHead {
   Tensor forward(Step& s, Tensor x) const;
 };
 
-// Layer `index` of the trunk, and the draft head, as a checkpoint has them.
+// Layer `index` of the trunk, and the draft head without its lm_head, as a checkpoint has them.
 DecoderLayer load_layer(Loader& load, const ModelConfig& config, size_t index);
-MtpHead load_mtp(Loader& load, const ModelConfig& config, const ops::PackedMatrix& lm_head);
+MtpHead load_mtp(Loader& load, const ModelConfig& config);
 
 struct RotaryFrequencies {
   explicit RotaryFrequencies(const ModelConfig& config);
