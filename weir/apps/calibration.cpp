@@ -139,20 +139,23 @@ class Measurement {
     {
       const Arena::Scope scope(arena_);
       const Tensor h = ops::rms_norm(ctx_, x, exact.input_norm, exact.eps);
+      const ops::RoundedRows rounded = ops::round_rows(ctx_, h, exact.mixer_forms);
       if (const auto* attention = std::get_if<GatedAttention>(&exact.mixer))
-        mixer(step, name + "self_attn.", *attention, std::get<GatedAttention>(int8.mixer), h, x);
+        mixer(step, name + "self_attn.", *attention, std::get<GatedAttention>(int8.mixer), h, rounded, x);
       else
-        mixer(step, name + "linear_attn.", std::get<GatedDeltaNet>(exact.mixer), std::get<GatedDeltaNet>(int8.mixer), h, x);
+        mixer(step, name + "linear_attn.", std::get<GatedDeltaNet>(exact.mixer), std::get<GatedDeltaNet>(int8.mixer), h, rounded, x);
     }
     const Arena::Scope scope(arena_);
     const Tensor h = ops::rms_norm(ctx_, x, exact.post_norm, exact.eps);
-    const ops::Routing routing = exact.feed_forward.choose(step, h);
+    const ops::RoundedRows rounded = ops::round_rows(ctx_, h, exact.feed_forward_forms);
+    const ops::Routing routing = exact.feed_forward.choose(step, rounded);
     for (size_t e = 0; e < exact.feed_forward.experts.down.size(); ++e)
       expert(name + "mlp.", exact.feed_forward, int8.feed_forward, e, routing, h);
-    exact.feed_forward.add_to(step, h, x);
+    exact.feed_forward.add_to(step, rounded, x);
   }
 
-  void mixer(Step& step, const std::string& name, const GatedAttention& exact, const GatedAttention& int8, const Tensor& h, Tensor& x) {
+  void mixer(Step& step, const std::string& name, const GatedAttention& exact, const GatedAttention& int8, const Tensor& h,
+             const ops::RoundedRows& rounded, Tensor& x) {
     cache_.kv.resize(std::max(cache_.kv.size(), exact.layer + 1));
     cache_.kv[exact.layer] = ops::make_kv_pool(num_pages_, config_.kv_heads, config_.head_dim, DType::kBF16);
     const int64_t kv = config_.kv_heads * config_.head_dim;
@@ -163,12 +166,13 @@ class Measurement {
       compare(h, exact.in_proj, int8.in_proj, {query});
       compare(h, exact.kv_proj, int8.kv_proj, {key, value});
     }
-    compare(exact.mix(step, h), {exact.o_proj}, {int8.o_proj}, {{name + "o_proj", config_.hidden}});
-    exact.add_to(step, h, x);
+    compare(exact.mix(step, rounded), {exact.o_proj}, {int8.o_proj}, {{name + "o_proj", config_.hidden}});
+    exact.add_to(step, rounded, x);
     cache_.kv[exact.layer] = Tensor();
   }
 
-  void mixer(Step& step, const std::string& name, const GatedDeltaNet& exact, const GatedDeltaNet& int8, const Tensor& h, Tensor& x) {
+  void mixer(Step& step, const std::string& name, const GatedDeltaNet& exact, const GatedDeltaNet& int8, const Tensor& h,
+             const ops::RoundedRows& rounded, Tensor& x) {
     const size_t at = exact.layer;
     cache_.delta.resize(std::max(cache_.delta.size(), at + 1));
     cache_.conv.resize(cache_.delta.size());
@@ -179,8 +183,8 @@ class Measurement {
              {name + "in_proj_z", config_.v_heads * config_.v_dim},
              {name + "in_proj_b", config_.v_heads},
              {name + "in_proj_a", config_.v_heads}});
-    compare(exact.mix(step, h), {exact.out_proj}, {int8.out_proj}, {{name + "out_proj", config_.hidden}});
-    exact.add_to(step, h, x);
+    compare(exact.mix(step, rounded), {exact.out_proj}, {int8.out_proj}, {{name + "out_proj", config_.hidden}});
+    exact.add_to(step, rounded, x);
     cache_.delta[at] = cache_.conv[at] = Tensor();
   }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace weir {
 namespace {
@@ -26,9 +27,11 @@ ops::Routing all_to_one(ops::Context& ctx, int64_t tokens) {
 
 // ---- the maths
 
-void GatedAttention::add_to(Step& s, const Tensor& x, Tensor& residual) const { row_parallel_add(s, mix(s, x), o_proj, residual); }
+void GatedAttention::add_to(Step& s, const ops::RoundedRows& x, Tensor& residual) const {
+  row_parallel_add(s, mix(s, x), o_proj, residual);
+}
 
-Tensor GatedAttention::mix(Step& s, const Tensor& x) const {  // x [T, H]
+Tensor GatedAttention::mix(Step& s, const ops::RoundedRows& x) const {  // x [T, H]
   const int64_t q_width = 2 * heads * head_dim, kv_width = kv_heads * head_dim;
   const Tensor qgkv = ops::linear(s.ctx, x, in_proj);
   const Tensor qg = qgkv.columns(0, q_width);  // per head: D of query, then D of gate
@@ -45,9 +48,11 @@ void GatedAttention::remember(Step& s, const Tensor& kv) const {
   ops::write_kv(s.ctx, k, kv.columns(kv_width, 2 * kv_width), s.cache.kv[layer], s.rows);
 }
 
-void GatedDeltaNet::add_to(Step& s, const Tensor& x, Tensor& residual) const { row_parallel_add(s, mix(s, x), out_proj, residual); }
+void GatedDeltaNet::add_to(Step& s, const ops::RoundedRows& x, Tensor& residual) const {
+  row_parallel_add(s, mix(s, x), out_proj, residual);
+}
 
-Tensor GatedDeltaNet::mix(Step& s, const Tensor& x) const {
+Tensor GatedDeltaNet::mix(Step& s, const ops::RoundedRows& x) const {
   const int64_t channels = shape.channels(), z_width = shape.v_heads * shape.v_dim;
   const Tensor qkvzba = ops::linear(s.ctx, x, in_proj);
   const Tensor z = qkvzba.columns(channels, channels + z_width);
@@ -58,23 +63,23 @@ Tensor GatedDeltaNet::mix(Step& s, const Tensor& x) const {
   return ops::rms_norm_gated(s.ctx, o, norm, z, shape.v_heads, eps);
 }
 
-void FeedForward::add_to(Step& s, const Tensor& x, Tensor& residual) const {
+void FeedForward::add_to(Step& s, const ops::RoundedRows& x, Tensor& residual) const {
   ops::experts_add(s.ctx, x, choose(s, x), experts, residual);
   s.tp.all_reduce(residual);
 }
 
-ops::Routing FeedForward::choose(Step& s, const Tensor& x) const {
-  if (num_experts == 0) return all_to_one(s.ctx, x.dim(0));
+ops::Routing FeedForward::choose(Step& s, const ops::RoundedRows& x) const {
+  if (num_experts == 0) return all_to_one(s.ctx, x.rows());
   return ops::route(s.ctx, ops::linear(s.ctx, x, router, "router"), num_experts, top_k, /*shared_gate=*/true);
 }
 
 void DecoderLayer::forward(Step& s, Tensor& x) const {
   {
     const Arena::Scope scope(s.ctx.arena);  // both halves use the same memory, warm in the caches
-    std::visit([&](const auto& m) { m.add_to(s, ops::rms_norm(s.ctx, x, input_norm, eps), x); }, mixer);
+    std::visit([&](const auto& m) { m.add_to(s, ops::rms_norm_rounded(s.ctx, x, input_norm, eps, mixer_forms), x); }, mixer);
   }
   const Arena::Scope scope(s.ctx.arena);
-  feed_forward.add_to(s, ops::rms_norm(s.ctx, x, post_norm, eps), x);
+  feed_forward.add_to(s, ops::rms_norm_rounded(s.ctx, x, post_norm, eps, feed_forward_forms), x);
 }
 
 Tensor Qwen3_5::forward(Step& s, const Tensor& ids) const {
@@ -174,6 +179,25 @@ FeedForward load_feed_forward(Loader& load, const std::string& p, const ModelCon
   return out;
 }
 
+void add_forms(ops::InputForms& forms, const GatedAttention& m) {
+  forms.add(m.in_proj);
+  forms.add(m.kv_proj);
+}
+void add_forms(ops::InputForms& forms, const GatedDeltaNet& m) { forms.add(m.in_proj); }
+
+// The layer at prefix `p` with its mixer.
+DecoderLayer load_around(Loader& load, const ModelConfig& c, const std::string& p, decltype(DecoderLayer::mixer) mixer) {
+  DecoderLayer out{.input_norm = load.vector(p + "input_layernorm.weight", c.hidden, 1.0f),
+                   .post_norm = load.vector(p + "post_attention_layernorm.weight", c.hidden, 1.0f),
+                   .mixer = std::move(mixer),
+                   .feed_forward = load_feed_forward(load, p + "mlp.", c),
+                   .eps = c.rms_eps};
+  std::visit([&](const auto& m) { add_forms(out.mixer_forms, m); }, out.mixer);
+  if (c.moe()) out.feed_forward_forms.add(out.feed_forward.router);
+  out.feed_forward_forms.add(out.feed_forward.experts);
+  return out;
+}
+
 }  // namespace
 
 DecoderLayer load_layer(Loader& load, const ModelConfig& c, size_t index) {
@@ -184,26 +208,19 @@ DecoderLayer load_layer(Loader& load, const ModelConfig& c, size_t index) {
     if (c.layers[index] == LayerKind::kAttention) return load_attention(load, p + "self_attn.", c, among_its_kind);
     return load_delta_net(load, p + "linear_attn.", c, among_its_kind);
   };
-  return {.input_norm = load.vector(p + "input_layernorm.weight", c.hidden, 1.0f),
-          .post_norm = load.vector(p + "post_attention_layernorm.weight", c.hidden, 1.0f),
-          .mixer = mixer(),
-          .feed_forward = load_feed_forward(load, p + "mlp.", c),
-          .eps = c.rms_eps};
+  return load_around(load, c, p, mixer());
 }
 
 MtpHead load_mtp(Loader& load, const ModelConfig& c) {
   const std::string p = "mtp.layers.0.";
-  return {.embedding_norm = load.vector("mtp.pre_fc_norm_embedding.weight", c.hidden, 1.0f),
-          .hidden_norm = load.vector("mtp.pre_fc_norm_hidden.weight", c.hidden, 1.0f),
-          .norm = load.vector("mtp.norm.weight", c.hidden, 1.0f),
-          .fc = load.matrix({{"mtp.fc.weight", c.hidden}}, 2 * c.hidden),
-          .layer = {.input_norm = load.vector(p + "input_layernorm.weight", c.hidden, 1.0f),
-                    .post_norm = load.vector(p + "post_attention_layernorm.weight", c.hidden, 1.0f),
-                    .mixer = load_attention(load, p + "self_attn.", c, static_cast<size_t>(c.count(LayerKind::kAttention)),
-                                            /*separate_kv=*/true),
-                    .feed_forward = load_feed_forward(load, p + "mlp.", c),
-                    .eps = c.rms_eps},
-          .lm_head = {}};
+  return {
+      .embedding_norm = load.vector("mtp.pre_fc_norm_embedding.weight", c.hidden, 1.0f),
+      .hidden_norm = load.vector("mtp.pre_fc_norm_hidden.weight", c.hidden, 1.0f),
+      .norm = load.vector("mtp.norm.weight", c.hidden, 1.0f),
+      .fc = load.matrix({{"mtp.fc.weight", c.hidden}}, 2 * c.hidden),
+      .layer = load_around(
+          load, c, p, load_attention(load, p + "self_attn.", c, static_cast<size_t>(c.count(LayerKind::kAttention)), /*separate_kv=*/true)),
+      .lm_head = {}};
 }
 
 Qwen3_5::Qwen3_5(const ModelConfig& config, Loader& load, bool with_mtp) : config_(config), rotary_(config) {

@@ -25,9 +25,9 @@ struct GatedAttention {
   float eps;
   size_t layer;  // index among the attention layers
 
-  void add_to(Step& s, const Tensor& x, Tensor& residual) const;
-  Tensor mix(Step& s, const Tensor& x) const;      // what o_proj reads [T, heads D]
-  void remember(Step& s, const Tensor& kv) const;  // writes keys and values, kv [T, 2 kv_heads D] before norm and rotation
+  void add_to(Step& s, const ops::RoundedRows& x, Tensor& residual) const;
+  Tensor mix(Step& s, const ops::RoundedRows& x) const;  // what o_proj reads [T, heads D]
+  void remember(Step& s, const Tensor& kv) const;        // writes keys and values, kv [T, 2 kv_heads D] before norm and rotation
 };
 
 struct GatedDeltaNet {
@@ -40,8 +40,8 @@ struct GatedDeltaNet {
   float eps;
   size_t layer;  // index among the delta-net layers
 
-  void add_to(Step& s, const Tensor& x, Tensor& residual) const;
-  Tensor mix(Step& s, const Tensor& x) const;  // what out_proj reads [T, v_heads v_dim]
+  void add_to(Step& s, const ops::RoundedRows& x, Tensor& residual) const;
+  Tensor mix(Step& s, const ops::RoundedRows& x) const;  // what out_proj reads [T, v_heads v_dim]
 };
 
 // Routed experts and the shared expert, which is one more expert that every token chooses. A dense network is a single expert with
@@ -51,14 +51,16 @@ struct FeedForward {
   ops::ExpertWeights experts;
   int64_t num_experts = 0, top_k = 0;
 
-  void add_to(Step& s, const Tensor& x, Tensor& residual) const;
-  ops::Routing choose(Step& s, const Tensor& x) const;  // the shared expert is number num_experts; of a dense network all is expert 0
+  void add_to(Step& s, const ops::RoundedRows& x, Tensor& residual) const;
+  ops::Routing choose(Step& s,
+                      const ops::RoundedRows& x) const;  // the shared expert is number num_experts; of a dense network all is expert 0
 };
 
 struct DecoderLayer {
   Tensor input_norm, post_norm;  // [H]
   std::variant<GatedAttention, GatedDeltaNet> mixer;
   FeedForward feed_forward;
+  ops::InputForms mixer_forms, feed_forward_forms;  // what their first products read: x after its norm, rounded once to each
   float eps;
 
   void forward(Step& s, Tensor& x) const;
