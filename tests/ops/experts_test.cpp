@@ -96,7 +96,13 @@ Tensor run(Isa isa, int threads, const Tensor& x, const Routing& routing, const 
   Context ctx{pool_of(threads), arena};
   Tensor y = Tensor::zeros(start.shape(), DType::kF32);
   if (start.numel() > 0) std::memcpy(y.raw(), start.raw(), static_cast<size_t>(start.nbytes()));
-  experts_add_cpu(weir::cpu::linear_kernels(isa), ctx, x, routing, experts, y);
+  InputForms forms;
+  forms.add(experts);
+  const auto& kernels = weir::cpu::linear_kernels(isa);
+  {
+    const Arena::Scope scope(arena);
+    experts_add_cpu(kernels, ctx, round_rows_cpu(kernels, ctx, x, forms), routing, experts, y);
+  }
   EXPECT_EQ(arena.used(), 0u) << "scratch must be given back";
   return y;
 }

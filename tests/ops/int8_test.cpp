@@ -228,7 +228,13 @@ Tensor run_experts(Isa isa, int threads, const Tensor& x, const Routing& routing
   Arena arena(size_t{64} << 20);
   Context ctx{pool_of(threads), arena};
   Tensor y = Tensor::zeros(x.shape(), DType::kF32);
-  experts_add_cpu(weir::cpu::linear_kernels(isa), ctx, x, routing, experts, y);
+  InputForms forms;
+  forms.add(experts);
+  const auto& kernels = weir::cpu::linear_kernels(isa);
+  {
+    const Arena::Scope scope(arena);
+    experts_add_cpu(kernels, ctx, round_rows_cpu(kernels, ctx, x, forms), routing, experts, y);
+  }
   EXPECT_EQ(arena.used(), 0u) << "scratch must be given back";
   return y;
 }

@@ -10,10 +10,12 @@
 #include <optional>
 #include <sstream>
 
+#include "weir/apps/calibration.h"
 #include "weir/apps/commands.h"
 #include "weir/apps/progress_bar.h"
 #include "weir/apps/quantizer.h"
 #include "weir/apps/terminal.h"
+#include "weir/base/log.h"
 
 namespace weir {
 namespace {
@@ -29,39 +31,69 @@ std::string report_line(const std::string& module) {
   return module.substr(0, at + experts.size()) + "*" + (end == std::string::npos ? "" : module.substr(end));
 }
 
-std::string report_text(const QuantizeReport& report) {
+using OutputErrors = std::map<std::string, OutputError>;  // empty: not measured
+
+// Mean and largest of some errors.
+struct Errors {
+  int64_t count = 0;
+  double sum = 0, worst = 0;
+  void add(double error) {
+    ++count;
+    sum += error;
+    worst = std::max(worst, error);
+  }
+  std::string text() const {
+    std::ostringstream out;
+    out << std::fixed << std::setprecision(3);
+    if (count == 0)
+      out << std::setw(10) << "-" << std::setw(10) << "-";
+    else
+      out << std::setw(8) << 100 * sum / static_cast<double>(count) << " %" << std::setw(8) << 100 * worst << " %";
+    return out.str();
+  }
+};
+
+std::string report_text(const QuantizeReport& report, const OutputErrors& outputs) {
   struct Line {
-    int64_t count = 0;
-    double sum = 0, worst = 0;
+    Errors weights, outputs;
   };
   std::map<std::string, Line> lines;
+  for (const QuantizeReport::Matrix& m : report.matrices) lines[report_line(m.name)].weights.add(m.error);
+  for (const auto& [name, error] : outputs) lines[report_line(name)].outputs.add(error.relative);
   size_t width = 0;
-  for (const QuantizeReport::Matrix& m : report.matrices) {
-    const std::string name = report_line(m.name);
-    Line& line = lines[name];
-    ++line.count;
-    line.sum += m.error;
-    line.worst = std::max(line.worst, m.error);
-    width = std::max(width, name.size());
-  }
+  for (const auto& [name, line] : lines) width = std::max(width, name.size());
   std::ostringstream out;
   out << std::left << std::setw(static_cast<int>(width)) << "matrices that are int8 now" << std::right << std::setw(7) << "count"
-      << std::setw(10) << "error" << std::setw(10) << "worst" << '\n'
-      << std::fixed << std::setprecision(3);
-  for (const auto& [name, line] : lines)
-    out << std::left << std::setw(static_cast<int>(width)) << name << std::right << std::setw(7) << line.count << std::setw(8)
-        << 100 * line.sum / static_cast<double>(line.count) << " %" << std::setw(8) << 100 * line.worst << " %\n";
-  out << "error: of the weights, root of the squared differences over the squared weights; an output's error is of the same size.\n";
+      << std::setw(10) << "weights" << std::setw(10) << "worst";
+  if (!outputs.empty()) out << std::setw(10) << "outputs" << std::setw(10) << "worst";
+  out << '\n';
+  for (const auto& [name, line] : lines) {
+    out << std::left << std::setw(static_cast<int>(width)) << name << std::right << std::setw(7)
+        << std::max(line.weights.count, line.outputs.count) << line.weights.text();
+    if (!outputs.empty()) out << line.outputs.text();
+    out << '\n';
+  }
+  out << "Errors are the root of the squared differences over the squared values: of the weights"
+      << (outputs.empty() ? ".\n"
+                          : "; of the outputs on the calibration prompts,\neach matrix with the input that it has in the float model.\n");
   if (report.kept_shards > 0) out << report.kept_shards << " of " << report.shards << " shards were kept from an earlier run.\n";
-  out << std::setprecision(2) << static_cast<double>(report.source_bytes) / (1 << 20) << " MiB became "
+  out << std::fixed << std::setprecision(2) << static_cast<double>(report.source_bytes) / (1 << 20) << " MiB became "
       << static_cast<double>(report.written_bytes) / (1 << 20) << " MiB in " << report.shards
       << (report.shards == 1 ? " file\n" : " files\n");
   return out.str();
 }
 
-void write_report(const std::string& file, const QuantizeReport& report) {
+void write_report(const std::string& file, const QuantizeReport& report, const OutputErrors& outputs) {
+  std::map<std::string, Json> by_name;
+  for (const QuantizeReport::Matrix& m : report.matrices) by_name[m.name] = {{"name", m.name}, {"relative_error", m.error}};
+  for (const auto& [name, error] : outputs) {
+    Json& matrix = by_name[name];
+    matrix["name"] = name;
+    matrix["output_relative_error"] = error.relative;
+    matrix["calibration_tokens"] = error.tokens;
+  }
   Json matrices = Json::array();
-  for (const QuantizeReport::Matrix& m : report.matrices) matrices.push_back({{"name", m.name}, {"relative_error", m.error}});
+  for (auto& [name, matrix] : by_name) matrices.push_back(std::move(matrix));
   const Json json = {{"source_bytes", report.source_bytes},
                      {"written_bytes", report.written_bytes},
                      {"shards", report.shards},
@@ -97,6 +129,27 @@ QuantizeOptions quantize_options(const Flags& flags) {
   return out;
 }
 
+// What --calibration asks for; nullopt: nothing is measured.
+std::optional<Prompts> calibration_prompts(const Flags& flags, const std::string& source) {
+  const std::string wanted = flags.text("calibration");
+  if (wanted == "none") return std::nullopt;
+  if (wanted != "default") return read_calibration(wanted, *Tokenizer::load(source));
+  try {
+    return default_calibration(*Tokenizer::load(source));
+  } catch (const Error& error) {
+    if (error.code != ErrorCode::kNotFound) throw;
+    log_warning("outputs are not measured: ", source, " has no tokenizer.json");
+    return std::nullopt;
+  }
+}
+
+OutputErrors measure(const QuantizeOptions& options, const Prompts& prompts, bool visible) {
+  std::optional<ProgressBar> bar;
+  return measure_outputs(
+      options.source, options.destination, prompts, options.threads,
+      [&](int64_t layers) { bar.emplace("Measuring outputs", layers, visible); }, [&] { bar->advance(1); });
+}
+
 }  // namespace
 
 const CommandSpec& quantize_command() {
@@ -125,6 +178,13 @@ const CommandSpec& quantize_command() {
             .fallback = "4G",
             .min = 1},
            {.name = "report", .group = kOutput, .help = "JSON file for the error of every matrix.", .value_name = "FILE"},
+           {.name = "calibration",
+            .group = kOutput,
+            .help =
+                "Prompts on which the outputs of the int8 matrices are measured, layer by layer, with one layer of both models in memory. "
+                "FILE.jsonl: the \"text\" or \"prompt\" of every line; another FILE: a prompt to a line. none: only the weights' errors.",
+            .fallback = "default",
+            .value_name = "FILE|default|none"},
            {.name = "resume",
             .type = FlagType::kBool,
             .group = kOutput,
@@ -146,13 +206,15 @@ int run_quantize(std::span<const std::string> args) {
   const auto flags = parse_or_help(quantize_command(), args);
   if (!flags) return 0;
   const QuantizeOptions options = quantize_options(*flags);
+  const std::optional<Prompts> prompts = calibration_prompts(*flags, options.source);  // a file that cannot be read is known at once
+  const bool visible = ::isatty(STDERR_FILENO) != 0;
   std::optional<ProgressBar> bar;
   const QuantizeReport report = quantize_checkpoint(
-      options, [&](int64_t bytes) { bar.emplace("Quantising", bytes, ::isatty(STDERR_FILENO) != 0); },
-      [&](int64_t bytes) { bar->advance(bytes); });
+      options, [&](int64_t bytes) { bar.emplace("Quantising", bytes, visible); }, [&](int64_t bytes) { bar->advance(bytes); });
   bar.reset();
-  if (const auto file = flags->find_text("report")) write_report(*file, report);
-  const std::string text = printable(report_text(report));  // names in it come from files
+  const OutputErrors outputs = prompts ? measure(options, *prompts, visible) : OutputErrors{};
+  if (const auto file = flags->find_text("report")) write_report(*file, report, outputs);
+  const std::string text = printable(report_text(report, outputs));  // names in it come from files
   std::fwrite(text.data(), 1, text.size(), stdout);
   return 0;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace weir {
 namespace {
@@ -26,7 +27,11 @@ ops::Routing all_to_one(ops::Context& ctx, int64_t tokens) {
 
 // ---- the maths
 
-void GatedAttention::add_to(Step& s, const Tensor& x, Tensor& residual) const {  // x [T, H]
+void GatedAttention::add_to(Step& s, const ops::RoundedRows& x, Tensor& residual) const {
+  row_parallel_add(s, mix(s, x), o_proj, residual);
+}
+
+Tensor GatedAttention::mix(Step& s, const ops::RoundedRows& x) const {  // x [T, H]
   const int64_t q_width = 2 * heads * head_dim, kv_width = kv_heads * head_dim;
   const Tensor qgkv = ops::linear(s.ctx, x, in_proj);
   const Tensor qg = qgkv.columns(0, q_width);  // per head: D of query, then D of gate
@@ -34,7 +39,7 @@ void GatedAttention::add_to(Step& s, const Tensor& x, Tensor& residual) const { 
   remember(s, !kv_proj.empty() ? ops::linear(s.ctx, x, kv_proj) : qgkv.columns(q_width, q_width + 2 * kv_width));
   Tensor o = ops::paged_attention(s.ctx, q, s.cache.kv[layer], s.rows, 1.0f / std::sqrt(static_cast<float>(head_dim)));
   ops::gate_heads(s.ctx, o, qg.columns(head_dim, q_width), heads, head_dim, 2 * head_dim);
-  row_parallel_add(s, o, o_proj, residual);
+  return o;
 }
 
 void GatedAttention::remember(Step& s, const Tensor& kv) const {
@@ -43,7 +48,11 @@ void GatedAttention::remember(Step& s, const Tensor& kv) const {
   ops::write_kv(s.ctx, k, kv.columns(kv_width, 2 * kv_width), s.cache.kv[layer], s.rows);
 }
 
-void GatedDeltaNet::add_to(Step& s, const Tensor& x, Tensor& residual) const {
+void GatedDeltaNet::add_to(Step& s, const ops::RoundedRows& x, Tensor& residual) const {
+  row_parallel_add(s, mix(s, x), out_proj, residual);
+}
+
+Tensor GatedDeltaNet::mix(Step& s, const ops::RoundedRows& x) const {
   const int64_t channels = shape.channels(), z_width = shape.v_heads * shape.v_dim;
   const Tensor qkvzba = ops::linear(s.ctx, x, in_proj);
   const Tensor z = qkvzba.columns(channels, channels + z_width);
@@ -51,24 +60,26 @@ void GatedDeltaNet::add_to(Step& s, const Tensor& x, Tensor& residual) const {
   const ops::DeltaGates gates =
       ops::delta_gates(s.ctx, qkvzba.columns(channels + z_width, channels + z_width + 2 * shape.v_heads), a_log, dt_bias);
   const Tensor o = ops::gated_delta_rule(s.ctx, qkv, gates, s.cache.delta[layer], shape, s.rows);
-  row_parallel_add(s, ops::rms_norm_gated(s.ctx, o, norm, z, shape.v_heads, eps), out_proj, residual);
+  return ops::rms_norm_gated(s.ctx, o, norm, z, shape.v_heads, eps);
 }
 
-void FeedForward::add_to(Step& s, const Tensor& x, Tensor& residual) const {
-  const ops::Routing routing = num_experts > 0
-                                   ? ops::route(s.ctx, ops::linear(s.ctx, x, router, "router"), num_experts, top_k, /*shared_gate=*/true)
-                                   : all_to_one(s.ctx, x.dim(0));
-  ops::experts_add(s.ctx, x, routing, experts, residual);
+void FeedForward::add_to(Step& s, const ops::RoundedRows& x, Tensor& residual) const {
+  ops::experts_add(s.ctx, x, choose(s, x), experts, residual);
   s.tp.all_reduce(residual);
+}
+
+ops::Routing FeedForward::choose(Step& s, const ops::RoundedRows& x) const {
+  if (num_experts == 0) return all_to_one(s.ctx, x.rows());
+  return ops::route(s.ctx, ops::linear(s.ctx, x, router, "router"), num_experts, top_k, /*shared_gate=*/true);
 }
 
 void DecoderLayer::forward(Step& s, Tensor& x) const {
   {
     const Arena::Scope scope(s.ctx.arena);  // both halves use the same memory, warm in the caches
-    std::visit([&](const auto& m) { m.add_to(s, ops::rms_norm(s.ctx, x, input_norm, eps), x); }, mixer);
+    std::visit([&](const auto& m) { m.add_to(s, ops::rms_norm_rounded(s.ctx, x, input_norm, eps, mixer_forms), x); }, mixer);
   }
   const Arena::Scope scope(s.ctx.arena);
-  feed_forward.add_to(s, ops::rms_norm(s.ctx, x, post_norm, eps), x);
+  feed_forward.add_to(s, ops::rms_norm_rounded(s.ctx, x, post_norm, eps, feed_forward_forms), x);
 }
 
 Tensor Qwen3_5::forward(Step& s, const Tensor& ids) const {
@@ -168,39 +179,54 @@ FeedForward load_feed_forward(Loader& load, const std::string& p, const ModelCon
   return out;
 }
 
-MtpHead load_mtp(Loader& load, const ModelConfig& c, const ops::PackedMatrix& lm_head) {
-  const std::string p = "mtp.layers.0.";
-  return {.embedding_norm = load.vector("mtp.pre_fc_norm_embedding.weight", c.hidden, 1.0f),
-          .hidden_norm = load.vector("mtp.pre_fc_norm_hidden.weight", c.hidden, 1.0f),
-          .norm = load.vector("mtp.norm.weight", c.hidden, 1.0f),
-          .fc = load.matrix({{"mtp.fc.weight", c.hidden}}, 2 * c.hidden),
-          .layer = {.input_norm = load.vector(p + "input_layernorm.weight", c.hidden, 1.0f),
-                    .post_norm = load.vector(p + "post_attention_layernorm.weight", c.hidden, 1.0f),
-                    .mixer = load_attention(load, p + "self_attn.", c, static_cast<size_t>(c.count(LayerKind::kAttention)),
-                                            /*separate_kv=*/true),
-                    .feed_forward = load_feed_forward(load, p + "mlp.", c),
-                    .eps = c.rms_eps},
-          .lm_head = lm_head.dtype() == DType::kBF16 ? load.rounded("lm_head.weight", lm_head) : lm_head};
+void add_forms(ops::InputForms& forms, const GatedAttention& m) {
+  forms.add(m.in_proj);
+  forms.add(m.kv_proj);
+}
+void add_forms(ops::InputForms& forms, const GatedDeltaNet& m) { forms.add(m.in_proj); }
+
+// The layer at prefix `p` with its mixer.
+DecoderLayer load_around(Loader& load, const ModelConfig& c, const std::string& p, decltype(DecoderLayer::mixer) mixer) {
+  DecoderLayer out{.input_norm = load.vector(p + "input_layernorm.weight", c.hidden, 1.0f),
+                   .post_norm = load.vector(p + "post_attention_layernorm.weight", c.hidden, 1.0f),
+                   .mixer = std::move(mixer),
+                   .feed_forward = load_feed_forward(load, p + "mlp.", c),
+                   .eps = c.rms_eps};
+  std::visit([&](const auto& m) { add_forms(out.mixer_forms, m); }, out.mixer);
+  if (c.moe()) out.feed_forward_forms.add(out.feed_forward.router);
+  out.feed_forward_forms.add(out.feed_forward.experts);
+  return out;
 }
 
 }  // namespace
 
-Qwen3_5::Qwen3_5(const ModelConfig& config, Loader& load, bool with_mtp) : config_(config) {
+DecoderLayer load_layer(Loader& load, const ModelConfig& c, size_t index) {
+  const std::string p = kText + "layers." + std::to_string(index) + ".";
+  const auto among_its_kind =
+      static_cast<size_t>(std::count(c.layers.begin(), c.layers.begin() + static_cast<ptrdiff_t>(index), c.layers[index]));
+  const auto mixer = [&]() -> decltype(DecoderLayer::mixer) {
+    if (c.layers[index] == LayerKind::kAttention) return load_attention(load, p + "self_attn.", c, among_its_kind);
+    return load_delta_net(load, p + "linear_attn.", c, among_its_kind);
+  };
+  return load_around(load, c, p, mixer());
+}
+
+MtpHead load_mtp(Loader& load, const ModelConfig& c) {
+  const std::string p = "mtp.layers.0.";
+  return {
+      .embedding_norm = load.vector("mtp.pre_fc_norm_embedding.weight", c.hidden, 1.0f),
+      .hidden_norm = load.vector("mtp.pre_fc_norm_hidden.weight", c.hidden, 1.0f),
+      .norm = load.vector("mtp.norm.weight", c.hidden, 1.0f),
+      .fc = load.matrix({{"mtp.fc.weight", c.hidden}}, 2 * c.hidden),
+      .layer = load_around(
+          load, c, p, load_attention(load, p + "self_attn.", c, static_cast<size_t>(c.count(LayerKind::kAttention)), /*separate_kv=*/true)),
+      .lm_head = {}};
+}
+
+Qwen3_5::Qwen3_5(const ModelConfig& config, Loader& load, bool with_mtp) : config_(config), rotary_(config) {
   const ModelConfig& c = config_;
   embed_tokens_ = load.table(kText + "embed_tokens.weight", c.vocab_size, c.hidden);
-  size_t attention = 0, delta = 0;
-  for (size_t i = 0; i < c.layers.size(); ++i) {
-    const std::string p = kText + "layers." + std::to_string(i) + ".";
-    const auto mixer = [&]() -> decltype(DecoderLayer::mixer) {
-      if (c.layers[i] == LayerKind::kAttention) return load_attention(load, p + "self_attn.", c, attention++);
-      return load_delta_net(load, p + "linear_attn.", c, delta++);
-    };
-    layers_.push_back({.input_norm = load.vector(p + "input_layernorm.weight", c.hidden, 1.0f),
-                       .post_norm = load.vector(p + "post_attention_layernorm.weight", c.hidden, 1.0f),
-                       .mixer = mixer(),
-                       .feed_forward = load_feed_forward(load, p + "mlp.", c),
-                       .eps = c.rms_eps});
-  }
+  for (size_t i = 0; i < c.layers.size(); ++i) layers_.push_back(load_layer(load, c, i));
   norm_ = load.vector(kText + "norm.weight", c.hidden, 1.0f);
   if (c.tied_embeddings) {
     load.reader().ignore("lm_head.");  // some exports repeat the table
@@ -209,17 +235,20 @@ Qwen3_5::Qwen3_5(const ModelConfig& config, Loader& load, bool with_mtp) : confi
     lm_head_ = load.matrix({{"lm_head.weight", c.vocab_size}}, c.hidden);
   }
 
-  if (with_mtp) mtp_ = load_mtp(load, c, lm_head_);
+  if (!with_mtp) return;
+  mtp_ = load_mtp(load, c);
+  mtp_->lm_head = lm_head_.dtype() == DType::kBF16 ? load.rounded("lm_head.weight", lm_head_) : lm_head_;
+}
 
-  // Frequencies in float32 as the reference has them: theta^(-2i / rotated elements).
-  inv_freq_ = Tensor::zeros(Shape{c.rotary_pairs}, DType::kF32);
-  axis_ = Tensor::zeros(Shape{c.rotary_pairs}, DType::kI32);
+RotaryFrequencies::RotaryFrequencies(const ModelConfig& c)
+    : inv_freq(Tensor::zeros(Shape{c.rotary_pairs}, DType::kF32)), axis(Tensor::zeros(Shape{c.rotary_pairs}, DType::kI32)) {
+  // In float32 as the reference has them: theta^(-2i / rotated elements).
   for (int64_t i = 0; i < c.rotary_pairs; ++i) {
-    inv_freq_.data<float>()[i] =
+    inv_freq.data<float>()[i] =
         1.0f / std::pow(static_cast<float>(c.rope_theta), static_cast<float>(2 * i) / static_cast<float>(2 * c.rotary_pairs));
     // Interleaved sections: i mod 3 = 1 is h and 2 is w while their sections last, everything else is t.
-    const int64_t axis = i % 3;
-    axis_.data<int32_t>()[i] = axis != 0 && i < 3 * c.mrope_section[static_cast<size_t>(axis)] ? static_cast<int32_t>(axis) : 0;
+    const int64_t turned = i % 3;
+    axis.data<int32_t>()[i] = turned != 0 && i < 3 * c.mrope_section[static_cast<size_t>(turned)] ? static_cast<int32_t>(turned) : 0;
   }
 }
 

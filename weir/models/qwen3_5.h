@@ -25,8 +25,9 @@ struct GatedAttention {
   float eps;
   size_t layer;  // index among the attention layers
 
-  void add_to(Step& s, const Tensor& x, Tensor& residual) const;
-  void remember(Step& s, const Tensor& kv) const;  // writes keys and values, kv [T, 2 kv_heads D] before norm and rotation
+  void add_to(Step& s, const ops::RoundedRows& x, Tensor& residual) const;
+  Tensor mix(Step& s, const ops::RoundedRows& x) const;  // what o_proj reads [T, heads D]
+  void remember(Step& s, const Tensor& kv) const;        // writes keys and values, kv [T, 2 kv_heads D] before norm and rotation
 };
 
 struct GatedDeltaNet {
@@ -39,7 +40,8 @@ struct GatedDeltaNet {
   float eps;
   size_t layer;  // index among the delta-net layers
 
-  void add_to(Step& s, const Tensor& x, Tensor& residual) const;
+  void add_to(Step& s, const ops::RoundedRows& x, Tensor& residual) const;
+  Tensor mix(Step& s, const ops::RoundedRows& x) const;  // what out_proj reads [T, v_heads v_dim]
 };
 
 // Routed experts and the shared expert, which is one more expert that every token chooses. A dense network is a single expert with
@@ -49,13 +51,16 @@ struct FeedForward {
   ops::ExpertWeights experts;
   int64_t num_experts = 0, top_k = 0;
 
-  void add_to(Step& s, const Tensor& x, Tensor& residual) const;
+  void add_to(Step& s, const ops::RoundedRows& x, Tensor& residual) const;
+  ops::Routing choose(Step& s,
+                      const ops::RoundedRows& x) const;  // the shared expert is number num_experts; of a dense network all is expert 0
 };
 
 struct DecoderLayer {
   Tensor input_norm, post_norm;  // [H]
   std::variant<GatedAttention, GatedDeltaNet> mixer;
   FeedForward feed_forward;
+  ops::InputForms mixer_forms, feed_forward_forms;  // what their first products read: x after its norm, rounded once to each
   float eps;
 
   void forward(Step& s, Tensor& x) const;
@@ -72,6 +77,15 @@ struct MtpHead {
   Tensor input(Step& s, const Tensor& embeddings, const Tensor& hidden) const;  // -> what the layer reads [T, H]
   void remember(Step& s, const Tensor& x) const;
   Tensor forward(Step& s, Tensor x) const;
+};
+
+// Layer `index` of the trunk, and the draft head without its lm_head, as a checkpoint has them.
+DecoderLayer load_layer(Loader& load, const ModelConfig& config, size_t index);
+MtpHead load_mtp(Loader& load, const ModelConfig& config);
+
+struct RotaryFrequencies {
+  explicit RotaryFrequencies(const ModelConfig& config);
+  Tensor inv_freq, axis;  // [rotary_pairs]; which of t, h and w turns a pair
 };
 
 class Qwen3_5 {
@@ -96,7 +110,9 @@ class Qwen3_5 {
   bool has_mtp() const { return mtp_.has_value(); }
 
   // The step's rotary table. positions I32 [3, T]: the (t, h, w) triple of each token.
-  ops::RopeTable rope(ops::Context& ctx, const Tensor& positions) const { return ops::rope_table(ctx, positions, inv_freq_, axis_); }
+  ops::RopeTable rope(ops::Context& ctx, const Tensor& positions) const {
+    return ops::rope_table(ctx, positions, rotary_.inv_freq, rotary_.axis);
+  }
 
   CacheTensors make_cache(int64_t pages, int64_t slots, const CacheTypes& types) const;
   const ModelConfig& config() const { return config_; }
@@ -108,7 +124,7 @@ class Qwen3_5 {
   Tensor norm_;
   ops::PackedMatrix lm_head_;
   std::optional<MtpHead> mtp_;
-  Tensor inv_freq_, axis_;  // [rotary_pairs]
+  RotaryFrequencies rotary_;
 };
 
 // Bytes of the packed weights, from the sizes alone.

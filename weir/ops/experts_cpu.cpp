@@ -1,7 +1,6 @@
 // Experts on the CPU. Token choices are sorted by expert, so every chosen expert's weights are read once for all its rows:
 //
 //   sort        choices (t, k) -> rows 0 … P of the sorted order, expert after expert
-//   convert     x -> the weights' types, once per token and type
 //   gather      the panels of each expert's rows
 //   gate_up     panels -> silu(gate) · up, straight into the panels of the second product
 //   requantise  only of I8: a row's scale needs the whole row, so gate_up leaves floats, which become panels here
@@ -19,8 +18,8 @@
 namespace weir::ops {
 namespace {
 
-// Below this many elements one thread converts or gathers alone, faster than a barrier.
-constexpr int64_t kConvertAlone = 16 * 1024;
+// Below this many elements one thread gathers alone, faster than a barrier.
+constexpr int64_t kGatherAlone = 16 * 1024;
 // Results of the second product that one thread keeps before they are combined: most of a private L2.
 constexpr int64_t kResultBytes = int64_t{768} << 10;
 // From about this many rows on, a product costs arithmetic rather than reading the weights.
@@ -32,54 +31,44 @@ struct Chosen {
   const PackedMatrix* down;
   int64_t begin, rows;  // in the sorted order
   int64_t first_group;
-  int64_t width, tiles;  // I and its tiles
-  int64_t steps;         // of the first product
-  uint32_t* panels;      // its panels: group g begins at panels + Groups::begin(g) * steps
-  uint32_t* rounded;     // [rows][steps]: inputs that only this expert rounds like that (static I8), else null
-  int64_t hidden_steps;  // of the second product
-  uint32_t* hidden;      // its panels
-  float* middle;         // [rows][width] before they become panels of I8, else null
+  int64_t width, tiles;    // I and its tiles
+  int64_t steps;           // of the first product
+  uint32_t* panels;        // its panels: group g begins at panels + Groups::begin(g) * steps
+  const uint32_t* inputs;  // of all tokens: in the form of the first product or, if that has an input scale of its own, F32
+  bool is_static;          // it has one
+  uint32_t* rounded;       // [rows][steps]: then, the inputs as it rounds them
+  int64_t hidden_steps;    // of the second product
+  uint32_t* hidden;        // its panels
+  float* middle;           // [rows][width] before they become panels of I8, else null
   int64_t cost() const { return std::max(rows, kMemoryBoundRows) * steps; }
-};
-
-// The tokens of x in one type.
-struct Inputs {
-  DType type;
-  int64_t steps = 0;
-  uint32_t* rows = nullptr;  // [T][steps]; null: no expert wants them
 };
 
 class Experts {
  public:
-  Experts(const LinearKernels& kernels, Context& ctx, const Tensor& x, const Routing& routing, const ExpertWeights& experts, Tensor& y)
+  Experts(const LinearKernels& kernels, Context& ctx, const RoundedRows& x, const Routing& routing, const ExpertWeights& experts, Tensor& y)
       : kernels_(kernels),
         ctx_(ctx),
         x_(x),
         y_(y),
         weights_(routing.weights),
-        tokens_(x.dim(0)),
+        tokens_(x.rows()),
         choices_(routing.ids.dim(1)),
-        dim_(x.dim(1)) {
+        dim_(x.k()) {
     sort(routing.ids, experts);
   }
 
   void run() {
     if (rows_ == 0) return;
     const int threads = ctx_.pool.size();
-    const bool convert_alone = tokens_ * dim_ <= kConvertAlone, gather_alone = rows_ * dim_ <= kConvertAlone;
+    const bool gather_alone = rows_ * dim_ <= kGatherAlone;
     block_ = std::max<int64_t>(1, kResultBytes / static_cast<int64_t>(sizeof(float)) / (rows_ * kPair)) * kPair;
     block_ = std::min(block_, ceil_div(ceil_div(dim_, kPair), threads) * kPair);
     results_ = take<float>(threads * rows_ * block_);
-    if (convert_alone) convert(0, tokens_);
-    if (convert_alone && gather_alone) gather(0, num_groups_);
+    if (gather_alone) gather(0, num_groups_);
     ctx_.pool.run([&](int thread) {
       const auto from = [&](int64_t n) { return n * thread / threads; };
       const auto to = [&](int64_t n) { return n * (thread + 1) / threads; };
-      if (!convert_alone) {
-        convert(from(tokens_), to(tokens_));
-        ctx_.pool.barrier();
-      }
-      if (!(convert_alone && gather_alone)) {
+      if (!gather_alone) {
         gather(from(num_groups_), to(num_groups_));
         ctx_.pool.barrier();
       }
@@ -162,30 +151,13 @@ class Experts {
     const DType in = c.gate_up->dtype(), out = c.down->dtype();
     c.steps = num_steps(dim_, in);
     c.panels = take<uint32_t>(c.rows * c.steps);
-    c.rounded = nullptr;
-    if (c.gate_up->input_scale().scale != 0) {
-      c.rounded = take<uint32_t>(c.rows * c.steps);
-    } else if (Inputs& inputs = inputs_of(in); inputs.rows == nullptr) {
-      inputs.steps = c.steps;
-      inputs.rows = take<uint32_t>(tokens_ * c.steps);
-    }
+    c.is_static = c.gate_up->input_scale().scale != 0;
+    c.inputs = x_.steps(InputForm{c.is_static ? DType::kF32 : in, {}, /*by_rows=*/true});
+    c.rounded = c.is_static ? take<uint32_t>(c.rows * c.steps) : nullptr;
     c.hidden_steps = num_steps(c.width, out);
     c.hidden = take<uint32_t>(c.rows * c.hidden_steps);
     c.middle = out == DType::kI8 ? take<float>(c.rows * c.width) : nullptr;
     any_middle_ |= c.middle != nullptr;
-  }
-
-  Inputs& inputs_of(DType type) {
-    return *std::find_if(std::begin(inputs_), std::end(inputs_), [type](const Inputs& i) { return i.type == type; });
-  }
-
-  void convert(int64_t begin, int64_t end) {
-    for (const Inputs& inputs : inputs_) {
-      if (inputs.rows == nullptr) continue;
-      const ProductKernels& product = product_kernels(kernels_, inputs.type);
-      for (int64_t t = begin; t < end; ++t)
-        product.pack_panel(x_.data<float>() + t * x_.row_stride(), x_.row_stride(), 1, dim_, {}, inputs.rows + t * inputs.steps);
-    }
   }
 
   void gather(int64_t begin, int64_t end) {
@@ -203,13 +175,10 @@ class Experts {
 
   const uint32_t* input_row(const Chosen& c, int64_t row) {
     const int64_t token = token_of_[row];
-    if (c.rounded == nullptr) {
-      const Inputs& inputs = inputs_of(c.gate_up->dtype());
-      return inputs.rows + token * inputs.steps;
-    }
+    if (!c.is_static) return c.inputs + token * c.steps;
     uint32_t* out = c.rounded + (row - c.begin) * c.steps;
-    product_kernels(kernels_, c.gate_up->dtype())
-        .pack_panel(x_.data<float>() + token * x_.row_stride(), x_.row_stride(), 1, dim_, c.gate_up->input_scale(), out);
+    const auto* floats = reinterpret_cast<const float*>(c.inputs) + token * dim_;
+    product_kernels(kernels_, c.gate_up->dtype()).pack_panel(floats, dim_, 1, dim_, c.gate_up->input_scale(), out);
     return out;
   }
 
@@ -328,15 +297,14 @@ class Experts {
 
   const LinearKernels& kernels_;
   Context& ctx_;
-  const Tensor& x_;
+  const RoundedRows& x_;
   Tensor& y_;
   const Tensor& weights_;
   const int64_t tokens_, choices_, dim_;
   int64_t rows_ = 0, num_groups_ = 0;
-  std::span<Chosen> chosen_;     // by rising expert
-  int32_t* token_of_ = nullptr;  // [P]
-  int32_t* row_of_ = nullptr;    // [T, K], -1: no expert
-  Inputs inputs_[3] = {{DType::kI8}, {DType::kBF16}, {DType::kF32}};
+  std::span<Chosen> chosen_;       // by rising expert
+  int32_t* token_of_ = nullptr;    // [P]
+  int32_t* row_of_ = nullptr;      // [T, K], -1: no expert
   bool any_middle_ = false;        // some expert's second product is I8
   int64_t block_ = 0;              // columns of results at a time
   float* results_ = nullptr;       // [threads][P][block]
@@ -346,7 +314,7 @@ class Experts {
 
 }  // namespace
 
-void experts_add_cpu(const LinearKernels& kernels, Context& ctx, const Tensor& x, const Routing& routing, const ExpertWeights& experts,
+void experts_add_cpu(const LinearKernels& kernels, Context& ctx, const RoundedRows& x, const Routing& routing, const ExpertWeights& experts,
                      Tensor& y) {
   const Arena::Scope scope(ctx.arena);
   Experts(kernels, ctx, x, routing, experts, y).run();

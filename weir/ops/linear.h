@@ -4,6 +4,7 @@
 // row's place in the batch.
 #pragma once
 
+#include <array>
 #include <span>
 #include <vector>
 
@@ -91,8 +92,59 @@ struct ExpertWeights {
   std::vector<PackedMatrix> down;
 };
 
+// How a product wants its input rounded.
+struct InputForm {
+  DType type = DType::kF32;  // of the weights
+  InputScale scale;
+  bool by_rows = false;  // row after row, for experts, which pick theirs; else in the panels of a product
+  bool operator==(const InputForm&) const = default;
+};
+
+// The forms that several matrices want of one input, each once.
+class InputForms {
+ public:
+  void add(const PackedMatrix& w);
+  void add(std::span<const PackedMatrix> stacked);
+  void add(const ExpertWeights& experts);  // an expert with an input scale of its own rounds F32 itself
+  std::span<const InputForm> list() const { return {forms_.data(), count_}; }
+  static constexpr size_t kMost = 8;
+
+ private:
+  void add(const InputForm& form);
+  std::array<InputForm, kMost> forms_;
+  size_t count_ = 0;
+};
+
+// Rows that several products read, rounded to each form they want once instead of once by each product. In the arena.
+class RoundedRows {
+ public:
+  RoundedRows(Context& ctx, int64_t rows, int64_t k, const InputForms& forms);  // to be filled
+  int64_t rows() const { return rows_; }
+  int64_t k() const { return k_; }
+  DeviceKind device() const { return DeviceKind::kCpu; }
+  const InputForms& forms() const { return forms_; }
+  uint32_t* steps(size_t form) const { return steps_[form]; }
+  // Device layout, see ops/rounded_rows.cpp. A form that was not asked for is a bug.
+  const uint32_t* steps(const InputForm& form) const;
+
+ private:
+  int64_t rows_, k_;
+  InputForms forms_;
+  std::array<uint32_t*, InputForms::kMost> steps_{};
+};
+
+// x / sqrt(mean(x²) + eps) · w, rounded: what rms_norm() and then the products would do, bit for bit, in one pass over x [T, k] and with no
+// F32 copy in memory. (The sum that x is was added by linear_add() or experts_add() while their results were in registers.)
+RoundedRows rms_norm_rounded(Context& ctx, const Tensor& x, const Tensor& w, float eps, const InputForms& forms);
+// The same without a norm.
+RoundedRows round_rows(Context& ctx, const Tensor& x, const InputForms& forms);
+
+Tensor linear(Context& ctx, const RoundedRows& x, const PackedMatrix& w, const char* what = kLinear);
+Tensor linear(Context& ctx, const RoundedRows& x, std::span<const PackedMatrix> stacked);
+
 // y[t] += sum_k weights[t,k] · expert_{ids[t,k]}(x[t]), summed in the order k = 0 … K-1.  x [T, H]; y [T, H] F32.
 // Each chosen expert's weights are read once per step for all tokens that chose it. Ids outside [0, E) are skipped (padding).
+void experts_add(Context& ctx, const RoundedRows& x, const Routing& routing, const ExpertWeights& experts, Tensor& y);
 void experts_add(Context& ctx, const Tensor& x, const Routing& routing, const ExpertWeights& experts, Tensor& y);
 
 }  // namespace weir::ops

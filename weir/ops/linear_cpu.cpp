@@ -21,19 +21,31 @@ int64_t num_blocks(int64_t groups, int64_t tiles, int threads) {
 
 }  // namespace
 
-void linear_cpu(const LinearKernels& kernels, Context& ctx, const Tensor& x, const PackedMatrix& w, Tensor& y, bool add) {
-  const int64_t rows = x.dim(0), n = w.n(), k = w.k();
+namespace {
+
+// Rows of a product's input: floats, or rounded already, in panels.
+struct Input {
+  const float* floats = nullptr;
+  int64_t stride = 0;
+  const uint32_t* panels = nullptr;
+};
+
+void linear_cpu(const LinearKernels& kernels, Context& ctx, const Input& x, int64_t rows, const PackedMatrix& w, Tensor& y, bool add) {
+  const int64_t n = w.n(), k = w.k();
   if (rows == 0 || n == 0) return;
   const ProductKernels& product = product_kernels(kernels, w.dtype());
   const int64_t steps = num_steps(k, w.dtype()), tiles = num_tiles(n);
   const Groups groups(rows);
   const Arena::Scope scope(ctx.arena);
-  auto* panels = static_cast<uint32_t*>(ctx.arena.bytes(static_cast<size_t>(rows * steps) * sizeof(uint32_t)));
+  const bool is_packed = x.panels != nullptr;
+  uint32_t* const packed =
+      is_packed ? nullptr : static_cast<uint32_t*>(ctx.arena.bytes(static_cast<size_t>(rows * steps) * sizeof(uint32_t)));
+  const uint32_t* const panels = is_packed ? x.panels : packed;
 
   const auto pack = [&](int64_t first, int64_t last) {
     for (int64_t g = first; g < last; ++g)
-      product.pack_panel(x.data<float>() + groups.begin(g) * x.row_stride(), x.row_stride(), groups.size(g), k, w.input_scale(),
-                         panels + groups.begin(g) * steps);
+      product.pack_panel(x.floats + groups.begin(g) * x.stride, x.stride, groups.size(g), k, w.input_scale(),
+                         packed + groups.begin(g) * steps);
   };
   const bool alone = rows * n * k <= kMultiplyAlone;
   const int threads = alone ? 1 : ctx.pool.size();
@@ -60,8 +72,8 @@ void linear_cpu(const LinearKernels& kernels, Context& ctx, const Tensor& x, con
     }
   };
 
-  const bool pack_alone = alone || rows * k <= kPackAlone;
-  if (pack_alone) pack(0, groups.count);
+  const bool pack_alone = alone || is_packed || rows * k <= kPackAlone;
+  if (pack_alone && !is_packed) pack(0, groups.count);
   if (alone) return multiply(0);
   ctx.pool.run([&](int thread) {
     if (!pack_alone) {
@@ -70,6 +82,16 @@ void linear_cpu(const LinearKernels& kernels, Context& ctx, const Tensor& x, con
     }
     multiply(thread);
   });
+}
+
+}  // namespace
+
+void linear_cpu(const LinearKernels& kernels, Context& ctx, const Tensor& x, const PackedMatrix& w, Tensor& y, bool add) {
+  linear_cpu(kernels, ctx, Input{.floats = x.data<float>(), .stride = x.row_stride()}, x.dim(0), w, y, add);
+}
+
+void linear_cpu(const LinearKernels& kernels, Context& ctx, const RoundedRows& x, const PackedMatrix& w, Tensor& y, bool add) {
+  linear_cpu(kernels, ctx, Input{.panels = x.steps(InputForm{w.dtype(), w.input_scale(), /*by_rows=*/false})}, x.rows(), w, y, add);
 }
 
 }  // namespace weir::ops

@@ -64,7 +64,9 @@ inline weir::cpu::Ahead ahead_of(const Groups& groups, int64_t group, int64_t fi
 
 // y (= or +=) x wᵀ; the shapes are checked by the caller.
 void linear_cpu(const LinearKernels& kernels, Context& ctx, const Tensor& x, const PackedMatrix& w, Tensor& y, bool add);
-void experts_add_cpu(const LinearKernels& kernels, Context& ctx, const Tensor& x, const Routing& routing, const ExpertWeights& experts,
+void linear_cpu(const LinearKernels& kernels, Context& ctx, const RoundedRows& x, const PackedMatrix& w, Tensor& y, bool add);
+void experts_add_cpu(const LinearKernels& kernels, Context& ctx, const RoundedRows& x, const Routing& routing, const ExpertWeights& experts,
                      Tensor& y);
+RoundedRows round_rows_cpu(const LinearKernels& kernels, Context& ctx, const Tensor& x, const InputForms& forms);
 
 }  // namespace weir::ops

@@ -31,6 +31,7 @@ constexpr int kInt8ExtraSteps = 2;
 struct InputScale {
   float scale = 0;
   float offset = 0;
+  bool operator==(const InputScale&) const = default;
 };
 
 // What to prefetch while a product of n steps is computed, one step of each tile at a time: the steps from `near` on during the first
