@@ -213,10 +213,12 @@ int run_generate(std::span<const std::string> args) {
     const bool last = output->finish.has_value();
     if (choices[i].push(std::move(*output))) local.engine->abort(RequestId{i});
     const ChoiceDelta delta = choices[i].take();
-    if (n > 1)
+    if (n > 1) {
       whole[i] += delta.content;
-    else if (read && !delta.content.empty() && !(read = out.write(delta.content)))
-      local.engine->abort(RequestId{0});
+    } else if (read && !delta.content.empty()) {
+      read = out.write(delta.content);
+      if (!read) local.engine->abort(RequestId{0});
+    }
     if (delta.end && delta.end->reason == FinishReason::kError) fail(ErrorCode::kInternal, delta.end->error);
     running -= last ? 1 : 0;
   }

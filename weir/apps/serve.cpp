@@ -33,7 +33,7 @@ class SignalWatch {
   }
   ~SignalWatch() {
     done_ = true;
-    pthread_kill(thread_.native_handle(), SIGTERM);
+    pthread_kill(thread_.native_handle(), SIGTERM);  // NOLINT(bugprone-bad-signal-to-kill-thread): it waits for that signal
     thread_.join();
   }
   SignalWatch(const SignalWatch&) = delete;

@@ -141,8 +141,10 @@ Token draw_among(const std::vector<Candidate>& candidates, double share, double 
     total = sum;
   }
   double sum = 0;
-  for (size_t i = 0; i < count; ++i)
-    if (share * total < (sum += weights[i])) return candidates[i].id;
+  for (size_t i = 0; i < count; ++i) {
+    sum += weights[i];
+    if (share * total < sum) return candidates[i].id;
+  }
   return candidates[count - 1].id;  // rounding of the last addition
 }
 
@@ -159,7 +161,8 @@ Token draw_among_all(std::span<const float> weights, std::span<const double> blo
     for (size_t i = b * kBlock; i < end; ++i) {
       if (weights[i] == 0) continue;
       last = static_cast<Token>(i);
-      if ((sum += weights[i]) > target) return last;
+      sum += weights[i];
+      if (sum > target) return last;
     }
   }
   if (weights[static_cast<size_t>(last)] > 0) return last;  // rounding: the block's sum was a little more than the sum of its parts
