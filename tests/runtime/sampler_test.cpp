@@ -54,6 +54,15 @@ TEST(Sampler, DrawsFromTheSoftmax) {
   for (Token t = 0; t < 4; ++t) EXPECT_NEAR(got.at(t), std::exp(logits[static_cast<size_t>(t)]) / total, 0.01) << t;
 }
 
+TEST(Sampler, TheSmallestTemperatureIsNearlyGreedy) {
+  for (const float temperature : {1e-3f, 1e-30f, 1e-42f})
+    for (int i = 0; i < 20; ++i) {
+      EXPECT_EQ(draw({0, 3, 2, 1}, how({.temperature = temperature}, 1, i)), 1) << temperature;
+      EXPECT_EQ(draw({0, 3, 2, 1}, how({.temperature = temperature, .top_p = 0.9f}, 1, i)), 1) << temperature;
+      EXPECT_EQ(draw({0, 3, 2, 1}, how({.temperature = temperature, .top_k = 2}, 1, i)), 1) << temperature;
+    }
+}
+
 TEST(Sampler, TemperatureSharpens) {
   const auto got = shares({0, 1}, how({.temperature = 0.5f}));
   EXPECT_NEAR(got.at(1), std::exp(2.0) / (1 + std::exp(2.0)), 0.01);

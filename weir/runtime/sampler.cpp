@@ -75,6 +75,8 @@ const cpu::ElementwiseKernels& kernels() { return cpu::elementwise_kernels(cpu::
 
 // Fewer candidates than this are kept in a heap while looking at all logits.
 constexpr size_t kSmallTopK = 1024;
+// Of 1 / temperature: finite, so that the best token's 0 times it stays 0.
+constexpr float kSteepest = 1e30f;
 // Weights are added up in blocks: F32 inside, F64 over them.
 constexpr size_t kBlock = 512;
 
@@ -182,13 +184,14 @@ Token draw(std::span<const float> logits, const Sampling& how, float max_logit, 
     return draw_among(scratch.candidates, share, p.top_p, max_logit, p.temperature, scratch.sums);
   }
 
+  const float scale = std::min(1.0f / p.temperature, kSteepest);
   scratch.weights.resize(logits.size());
   scratch.sums.clear();
   double total = 0;
   for (size_t begin = 0; begin < logits.size(); begin += kBlock) {
     const size_t count = std::min(kBlock, logits.size() - begin);
     float* const weights = scratch.weights.data() + begin;
-    float sum = kernels().weights(logits.data() + begin, max_logit, 1.0f / p.temperature, weights, static_cast<int64_t>(count));
+    float sum = kernels().weights(logits.data() + begin, max_logit, scale, weights, static_cast<int64_t>(count));
     if (p.min_p > 0) {
       sum = 0;
       for (size_t i = 0; i < count; ++i) sum += weights[i] = logits[begin + i] >= floor ? weights[i] : 0.0f;
