@@ -284,11 +284,13 @@ class Cases {
                 }});
     };
     const Tensor x = random_tensor({most, std::max({m.hidden, 2 * q, s.channels(), 2 * m.v_heads, m.num_experts + 1})});
+    // Most read columns of a wider projection, some a tensor of their own.
     const auto input = [&](int64_t tokens, int64_t columns) { return x.rows(0, tokens).columns(0, columns); };
+    const auto dense = [&](int64_t tokens, int64_t columns) { return Tensor(const_cast<void*>(x.raw()), {tokens, columns}, DType::kF32); };
     const Tensor w = random_tensor({std::max({m.hidden, m.head_dim, m.v_dim, m.v_heads})});
     const auto weight = [&](int64_t size) { return w.rows(0, size); };
     visit("norm", concat(m.hidden), 2 * real(m.hidden), 4 * real(m.hidden),
-          [&](int64_t t) { ops::rms_norm(ctx_, input(t, m.hidden), weight(m.hidden), kEps); });
+          [&](int64_t t) { ops::rms_norm(ctx_, dense(t, m.hidden), weight(m.hidden), kEps); });
 
     const ops::RopeTable rope{random_tensor({most, half}), random_tensor({most, half})};
     visit("norm and rotate", concat(m.heads, " heads of ", m.head_dim), 2 * real(q), 7 * real(q), [&](int64_t t) {
@@ -314,7 +316,7 @@ class Cases {
           [&](int64_t t) { ops::causal_conv_silu(ctx_, input(t, s.channels()), kernel, ring, rows.at(t)); });
     if (!m.moe()) return;
     visit("choose experts", concat(m.top_k, " of ", m.num_experts), real(m.num_experts), 2 * real(m.num_experts),
-          [&](int64_t t) { ops::route(ctx_, input(t, m.num_experts + 1), m.num_experts, m.top_k, /*shared_gate=*/true); });
+          [&](int64_t t) { ops::route(ctx_, dense(t, m.num_experts + 1), m.num_experts, m.top_k, /*shared_gate=*/true); });
   }
 
   const ModelConfig& model_;
