@@ -123,7 +123,7 @@ std::vector<FlagSpec> engine_flags() {
        .group = "Memory",
        .help =
            "Type of keys and values in the pages. auto: as --dtype. int8 (vLLM's int8_per_token_head): bytes with a scale per token and "
-           "head, about half of bfloat16; answers differ a little, see docs/performance.md.",
+           "head, about half of bfloat16, but slower to attend to; answers differ a little, see docs/performance.md.",
        .fallback = defaults.kv_cache_dtype,
        .value_name = "TYPE"},
       {.name = "mamba-ssm-cache-dtype",

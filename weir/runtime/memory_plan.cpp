@@ -75,6 +75,7 @@ MemoryPlan plan_memory(const ModelConfig& config, const MemoryRequest& request) 
   plan.activations = activation_bytes(config, request.max_num_batched_tokens, sampled, request.threads, request.with_mtp);
   plan.page_bytes = kv_bytes_per_token(config, request.types.kv, request.with_mtp) * kPageTokens;
   plan.slot_bytes = state_bytes_per_slot(config, request.types.state);
+  plan.types = request.types;
   plan.max_num_seqs = request.max_num_seqs;
   plan.max_model_len = request.max_model_len > 0 ? request.max_model_len : static_cast<int32_t>(config.max_position);
 
@@ -134,8 +135,9 @@ std::string MemoryPlan::str() const {
   row("weights", weights, "packed for the kernels");
   row("KV pages", pages,
       concat(num_pages, " pages of ", kPageTokens, " tokens = ", int64_t{num_pages} * kPageTokens, " tokens, ", human(page_bytes),
-             " each"));
-  row("state slots", slots, concat(max_num_seqs, " sequences and ", num_snapshots, " snapshots, ", human(slot_bytes), " each"));
+             " each, ", name(types.kv)));
+  row("state slots", slots,
+      concat(max_num_seqs, " sequences and ", num_snapshots, " snapshots, ", human(slot_bytes), " each, ", name(types.state)));
   row("activations", activations, "reserved, touched as needed");
   return out.str();
 }

@@ -33,6 +33,7 @@ struct MemoryPlan {
   int32_t max_num_seqs = 0;                                    // lowered to the slots that fit
   int32_t max_model_len = 0;
   int64_t page_bytes = 0, slot_bytes = 0;
+  CacheTypes types;
   int64_t budget = 0;
   std::string notice;  // what was lowered and why; empty when nothing was
 
