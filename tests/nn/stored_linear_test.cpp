@@ -261,8 +261,7 @@ TEST(CompressedTensors, ListsThatCannotBeReadAreNamed) {
   EXPECT_THAT(error_of(maker, "config.json", grouped(group("group_0", "7"))), HasSubstr("targets must be a list"));
   EXPECT_THAT(error_of(maker, "config.json", grouped(group("group_0", R"(["Linear"])"), "[7]")),
               HasSubstr("ignore must hold names, got 7"));
-  EXPECT_THAT(error_of(maker, "config.json", grouped(group("group_0", R"(["Linear"])"), R"(["re:(.|..)*%"])")),
-              HasSubstr("too expensive"));
+  EXPECT_THAT(error_of(maker, "config.json", grouped(group("group_0", R"(["Linear"])"), R"(["re:(.|..)*%"])")), HasSubstr("too expensive"));
 }
 
 TEST(StoredLinear, TypesThatAreNotBuiltAreNamedWithTheirTensor) {
