@@ -82,7 +82,7 @@ SeqStep row(int32_t seq, int32_t start, int32_t count) {
   SeqStep step;
   step.seq = SeqId(static_cast<uint64_t>(seq));
   step.start = start;
-  for (int32_t i = 0; i < count; ++i) step.tokens.push_back(static_cast<Token>((start + i) * 7919 % 30011 + seq));
+  for (int32_t i = 0; i < count; ++i) step.tokens.push_back(static_cast<Token>((start + i) * 7919 % 1979 + seq));
   for (int32_t page = 0; page * 16 < start + count; ++page) step.pages.push_back(PageId(seq * kPagesPerSeq + page));
   if (start > 0) step.state_read = SlotId(seq);
   step.state_write = {SlotId(seq)};
