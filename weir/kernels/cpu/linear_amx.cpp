@@ -1,0 +1,352 @@
+// Products on the tile registers of AMX: 16 rows by 16 columns by 16 steps in one instruction, about fourteen times what AVX-512 does.
+//
+// Panels have room for 16 rows, or as many as the only panel has: [steps / 16][room][16], so that 16 steps of all rows are one register
+// load. A tile of the weights is such a load already. Registers: sums of 2 panels x 2 tiles (0 to 3), two panels' steps (4, 5), two
+// tiles' steps (6, 7).
+//
+// TDPBF16PS adds, for each output, the 16 products of even k and those of odd k apart (fused, in order), and their sum to the register:
+// one fixed order over k again, but another one than that of AVX-512. So everything, a single row too, is multiplied here.
+//
+// From the Intel optimization reference manual, chapter 20 (tile blocking, prefetching, configuring rarely).
+#include <cstdint>
+
+#include "weir/kernels/cpu/linear.h"
+#include "weir/kernels/cpu/rows_avx512.h"
+#include "weir/kernels/cpu/vec.h"
+
+namespace weir::cpu {
+namespace {
+
+constexpr int kBlockSteps = 16;                           // steps of a register
+constexpr int kBlock = kBlockSteps * kTileColumns;        // 4-byte elements of a full one
+constexpr int kPairColumns = 2 * kTileColumns;
+constexpr int64_t kRunPanels = 8;                         // whose sums wait in L1 while a part of the weights stays there:
+constexpr int64_t kPartBlocks = 16;                       // 2 tiles x 16 KB
+constexpr int64_t kAheadBlocks = 16;                      // of its use a weight is asked for when it is used once
+constexpr int64_t kRowBytes = kBlockSteps * sizeof(uint32_t);
+
+// The intrinsics of g++ 12 do not say that they read or write memory.
+template <int tile>
+void load(const uint32_t* from, int64_t row_bytes) {
+  asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(row_bytes), "i"(tile) : "memory");
+}
+template <int tile>
+void store(uint32_t* to, int64_t row_bytes) {
+  asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(to), "r"(row_bytes), "i"(tile) : "memory");
+}
+template <int tile>
+void zero() {
+  asm volatile("tilezero %%tmm%c0" : : "i"(tile));
+}
+
+struct alignas(64) TileConfig {
+  uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  uint16_t column_bytes[16] = {};
+  uint8_t rows[16] = {};
+};
+
+// Gives the registers of panels and sums `rows` rows. Configuring takes as long as ten products, so a thread does it when that changes.
+void configure(int rows) {
+  static thread_local int configured = 0;
+  if (configured == rows) return;
+  configured = rows;
+  TileConfig config;
+  for (int tile = 0; tile < 8; ++tile) {
+    config.column_bytes[tile] = kRowBytes;
+    config.rows[tile] = static_cast<uint8_t>(tile < 6 ? rows : kBlockSteps);
+  }
+  asm volatile("ldtilecfg %0" : : "m"(config));
+}
+
+struct Bf16 {
+  static constexpr int kExtraSteps = 0;
+  template <int sum, int panel, int tile>
+  static void dot() {
+    asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(sum), "i"(panel), "i"(tile));
+  }
+  static __m512 sums(const uint32_t* from) { return _mm512_loadu_ps(from); }
+};
+
+struct I8 {
+  static constexpr int kExtraSteps = kInt8ExtraSteps;
+  template <int sum, int panel, int tile>
+  static void dot() {
+    asm volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(sum), "i"(panel), "i"(tile));
+  }
+  static __m512i sums(const uint32_t* from) { return _mm512_loadu_si512(from); }
+};
+
+int64_t num_blocks(int64_t steps) { return (steps + kBlockSteps - 1) / kBlockSteps; }
+
+// Two tiles by blocks. The steps of a last block that is not whole are read from a copy: behind them lies something else.
+class Weights {
+ public:
+  Weights(const TilePair& tiles, int64_t steps) : tiles_(tiles), whole_(steps / kBlockSteps) {
+    if (const int64_t rest = steps % kBlockSteps; rest != 0) {
+      copy(tiles.tile0 + whole_ * kBlock, rest, rest_[0]);
+      copy(tiles.tile1 + whole_ * kBlock, rest, rest_[1]);
+    }
+  }
+  const uint32_t* block0(int64_t b) const { return b < whole_ ? tiles_.tile0 + b * kBlock : rest_[0]; }
+  const uint32_t* block1(int64_t b) const { return b < whole_ ? tiles_.tile1 + b * kBlock : rest_[1]; }
+
+ private:
+  static void copy(const uint32_t* from, int64_t steps, uint32_t* to) {
+    for (int64_t s = 0; s < kBlockSteps; ++s)
+      _mm512_storeu_si512(to + s * kTileColumns, s < steps ? _mm512_loadu_si512(from + s * kTileColumns) : _mm512_setzero_si512());
+  }
+  TilePair tiles_;
+  int64_t whole_;
+  alignas(64) uint32_t rest_[2][kBlock];
+};
+
+template <_mm_hint into>
+void prefetch(const uint32_t* from, int lines) {
+  for (int i = 0; i < lines; ++i) _mm_prefetch(reinterpret_cast<const char*>(from + i * kTileColumns), into);
+}
+
+// y (= or +=) the sums of `rows` rows, [rows][32], made floats. `extra` points behind the steps of the sum: of the tiles, and of row 0.
+template <class Type>
+void finish(const uint32_t* sums, int rows, const TilePair& extra, const uint32_t* panel_extra, float* y, int64_t y_stride, int columns,
+            bool add) {
+  const __mmask16 mask0 = first(columns), mask1 = first(columns > kTileColumns ? columns - kTileColumns : 0);
+  for (int r = 0; r < rows; ++r) {
+    float* out = y + r * y_stride;
+    __m512 left = finished(Type::sums(sums + r * kPairColumns), extra.tile0, panel_extra + r);
+    __m512 right = finished(Type::sums(sums + r * kPairColumns + kTileColumns), extra.tile1, panel_extra + r);
+    if (add) {
+      left = _mm512_add_ps(_mm512_maskz_loadu_ps(mask0, out), left);
+      right = _mm512_add_ps(_mm512_maskz_loadu_ps(mask1, out + kTileColumns), right);
+    }
+    _mm512_mask_storeu_ps(out, mask0, left);
+    _mm512_mask_storeu_ps(out + kTileColumns, mask1, right);
+  }
+}
+
+constexpr int64_t kSumBytes = kPairColumns * sizeof(uint32_t);  // of a row of sums
+
+// The only panel: its weights are used once, and the sums stay in registers.
+template <class Type>
+void multiply_once(const uint32_t* panel, int room, const Weights& weights, int64_t blocks, const TilePair& soon, const TilePair& next,
+                   uint32_t* sums) {
+  configure(room);
+  zero<0>();
+  zero<1>();
+  const int64_t near_end = blocks > kAheadBlocks ? blocks - kAheadBlocks : 0;
+  for (int64_t b = 0; b < blocks; ++b) {
+    const int64_t ahead = b < near_end ? (b + kAheadBlocks) * kBlock : (b - near_end) * kBlock;
+    prefetch<_MM_HINT_T1>((b < near_end ? soon.tile0 : next.tile0) + ahead, kBlockSteps);
+    prefetch<_MM_HINT_T1>((b < near_end ? soon.tile1 : next.tile1) + ahead, kBlockSteps);
+    load<4>(panel + b * room * kBlockSteps, kRowBytes);
+    load<6>(weights.block0(b), kRowBytes);
+    Type::template dot<0, 4, 6>();
+    load<7>(weights.block1(b), kRowBytes);
+    Type::template dot<1, 4, 7>();
+  }
+  store<0>(sums, kSumBytes);
+  store<1>(sums + kTileColumns, kSumBytes);
+}
+
+// Blocks [first, last) of `panels` = 1 or 2 full panels, `panel_size` apart, added to the sums of the blocks before; during block b, `lines`
+// lines of the next weights are asked for, from `line` on.
+template <class Type, int panels>
+void multiply_part(const uint32_t* panel, int64_t panel_size, const Weights& weights, int64_t first, int64_t last, const TilePair& next,
+                   int line, int lines, uint32_t* sums) {
+  constexpr int kPanelSums = kMaxPanelRows * kPairColumns;
+  if (first == 0) {
+    zero<0>();
+    zero<1>();
+    if constexpr (panels == 2) {
+      zero<2>();
+      zero<3>();
+    }
+  } else {
+    load<0>(sums, kSumBytes);
+    load<1>(sums + kTileColumns, kSumBytes);
+    if constexpr (panels == 2) {
+      load<2>(sums + kPanelSums, kSumBytes);
+      load<3>(sums + kPanelSums + kTileColumns, kSumBytes);
+    }
+  }
+  for (int64_t b = first; b < last; ++b) {
+    prefetch<_MM_HINT_T1>(next.tile0 + b * kBlock + line * kTileColumns, lines);
+    prefetch<_MM_HINT_T1>(next.tile1 + b * kBlock + line * kTileColumns, lines);
+    load<4>(panel + b * kBlock, kRowBytes);
+    load<6>(weights.block0(b), kRowBytes);
+    Type::template dot<0, 4, 6>();
+    load<7>(weights.block1(b), kRowBytes);
+    Type::template dot<1, 4, 7>();
+    if constexpr (panels == 2) {
+      load<5>(panel + panel_size + b * kBlock, kRowBytes);
+      Type::template dot<2, 5, 6>();
+      Type::template dot<3, 5, 7>();
+    }
+  }
+  store<0>(sums, kSumBytes);
+  store<1>(sums + kTileColumns, kSumBytes);
+  if constexpr (panels == 2) {
+    store<2>(sums + kPanelSums, kSumBytes);
+    store<3>(sums + kPanelSums + kTileColumns, kSumBytes);
+  }
+}
+
+template <class Type>
+void multiply(const PanelRun& run, const TilePair& tiles, const TilePair& next, int64_t steps, float* y, int64_t y_stride, int columns,
+              bool add) {
+  steps -= Type::kExtraSteps;
+  const int64_t blocks = num_blocks(steps);
+  const Weights weights(tiles, steps);
+  const TilePair extra{tiles.tile0 + steps * kTileColumns, tiles.tile1 + steps * kTileColumns};
+  alignas(64) uint32_t sums[kRunPanels * kMaxPanelRows * kPairColumns];
+  const auto finish_panel = [&](int64_t p, const uint32_t* from) {
+    finish<Type>(from, run.all.size(p), extra, run.panel(p) + blocks * kBlockSteps * run.all.room(p),
+                 y + (run.all.begin(p) - run.all.begin(run.first)) * y_stride, y_stride, columns, add);
+  };
+  if (run.all.count == 1) {
+    multiply_once<Type>(run.panel(0), run.all.room(0), weights, blocks, tiles, next, sums);
+    finish_panel(0, sums);
+    return;
+  }
+  configure(kMaxPanelRows);
+  const int64_t panel_size = kMaxPanelRows * run.steps;
+  for (int64_t p = run.first; p < run.last; p += kRunPanels) {
+    const int64_t end = p + kRunPanels < run.last ? p + kRunPanels : run.last, pairs = (end - p + 1) / 2;
+    for (int64_t b = 0; b < blocks; b += kPartBlocks) {
+      const int64_t part_end = b + kPartBlocks < blocks ? b + kPartBlocks : blocks;
+      for (int64_t i = 0; i < pairs; ++i) {
+        // The last panels of the run fetch the next weights, each pair its share of every block.
+        const int line = static_cast<int>(kBlockSteps * i / pairs), line_end = static_cast<int>(kBlockSteps * (i + 1) / pairs);
+        const int lines = end == run.last ? line_end - line : 0;
+        const int64_t at = p + 2 * i;
+        uint32_t* part = sums + 2 * i * kMaxPanelRows * kPairColumns;
+        if (at + 1 < end)
+          multiply_part<Type, 2>(run.panel(at), panel_size, weights, b, part_end, next, line, lines, part);
+        else
+          multiply_part<Type, 1>(run.panel(at), panel_size, weights, b, part_end, next, line, lines, part);
+      }
+    }
+    for (int64_t i = p; i < end; ++i) finish_panel(i, sums + (i - p) * kMaxPanelRows * kPairColumns);
+  }
+}
+
+// F32, for comparisons: AMX has no such product. At most 8 rows by 32 columns at a time, in the order of AVX-512.
+template <int rows>
+void multiply_f32_rows(const uint32_t* panel, int room, const TilePair& tiles, int64_t steps, uint32_t* sums) {
+  __m512 left[rows], right[rows];
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; ++r) left[r] = right[r] = _mm512_setzero_ps();
+  for (int64_t s = 0; s < steps; ++s) {
+    const uint32_t* at = panel + s / kBlockSteps * room * kBlockSteps + s % kBlockSteps;
+    const __m512 b0 = _mm512_loadu_ps(tiles.tile0 + s * kTileColumns), b1 = _mm512_loadu_ps(tiles.tile1 + s * kTileColumns);
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r) {
+      const __m512 a = _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(at[r * kBlockSteps])));
+      left[r] = _mm512_fmadd_ps(a, b0, left[r]);
+      right[r] = _mm512_fmadd_ps(a, b1, right[r]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; ++r) {
+    _mm512_storeu_ps(sums + r * kPairColumns, left[r]);
+    _mm512_storeu_ps(sums + r * kPairColumns + kTileColumns, right[r]);
+  }
+}
+
+using F32Rows = void (*)(const uint32_t* panel, int room, const TilePair& tiles, int64_t steps, uint32_t* sums);
+constexpr F32Rows kF32Rows[] = {nullptr,
+                                multiply_f32_rows<1>,
+                                multiply_f32_rows<2>,
+                                multiply_f32_rows<3>,
+                                multiply_f32_rows<4>,
+                                multiply_f32_rows<5>,
+                                multiply_f32_rows<6>,
+                                multiply_f32_rows<7>,
+                                multiply_f32_rows<8>};
+
+void multiply_f32(const PanelRun& run, const TilePair& tiles, const TilePair&, int64_t steps, float* y, int64_t y_stride, int columns,
+                  bool add) {
+  alignas(64) uint32_t sums[kMaxPanelRows * kPairColumns];
+  for (int64_t p = run.first; p < run.last; ++p) {
+    const int size = run.all.size(p), room = run.all.room(p);
+    for (int r = 0; r < size; r += 8)
+      kF32Rows[size - r < 8 ? size - r : 8](run.panel(p) + r * kBlockSteps, room, tiles, steps, sums + r * kPairColumns);
+    finish<Bf16>(sums, size, tiles, nullptr, y + (run.all.begin(p) - run.all.begin(run.first)) * y_stride, y_stride, columns, add);
+  }
+}
+
+// The panel of rows whose steps [s, s + 16) are block(r, s).
+template <class Block>
+void store_panel(int rows, int room, int64_t steps, uint32_t* panel, Block block) {
+  for (int r = 0; r < rows; ++r)
+    for (int64_t s = 0; s < steps; s += kBlockSteps) _mm512_storeu_si512(panel + s * room + r * kBlockSteps, block(r, s));
+}
+
+void pack_panel_bf16(const float* x, int64_t stride, int rows, int room, int64_t k, const InputScale&, uint32_t* panel) {
+  store_panel(rows, room, (k + 1) / 2, panel, [=](int r, int64_t s) { return bf16_steps(x + r * stride + 2 * s, k - 2 * s); });
+}
+
+void pack_panel_f32(const float* x, int64_t stride, int rows, int room, int64_t k, const InputScale&, uint32_t* panel) {
+  store_panel(rows, room, k, panel, [=](int r, int64_t s) { return _mm512_maskz_loadu_epi32(first(k - s), x + r * stride + s); });
+}
+
+void pack_panel_i8(const float* x, int64_t stride, int rows, int room, int64_t k, const InputScale& input, uint32_t* panel) {
+  const int64_t steps = (k + 3) / 4;
+  uint32_t* extra = panel + num_blocks(steps) * kBlockSteps * room;
+  for (int r = 0; r < rows; ++r) {
+    const float* row = x + r * stride;
+    const RowScale scale = row_scale(row, k, input);
+    const Quantiser quantiser{_mm512_set1_ps(scale.scale), _mm512_set1_ps(input.offset)};
+    store_panel(1, room, steps, panel + r * kBlockSteps, [&](int, int64_t s) { return quantiser.sixty_four(row + 4 * s, k - 4 * s); });
+    __builtin_memcpy(extra + r, &scale.factor, sizeof(scale.factor));
+    extra[room + r] = 0;
+  }
+}
+
+template <int extra_steps>
+void gather_panel(const uint32_t* const* row, int rows, int room, int64_t steps, uint32_t* panel) {
+  const int64_t sum_steps = steps - extra_steps;
+  store_panel(rows, room, sum_steps, panel, [=](int r, int64_t s) { return _mm512_loadu_si512(row[r] + s); });
+  for (int64_t s = sum_steps; s < steps; ++s)
+    for (int r = 0; r < rows; ++r) panel[s * room + r] = row[r][s];
+}
+
+// Where the steps of `column` of row r begin, when a step has `per_step` columns.
+uint32_t* step_of(uint32_t* panel, int r, int room, int64_t column, int per_step) {
+  const int64_t s = column / per_step;
+  return panel + s / kBlockSteps * kBlockSteps * room + r * kBlockSteps + s % kBlockSteps;
+}
+
+void silu_mul_panel_bf16(const float* gate, const float* up, int64_t stride, int rows, int room, int64_t column, int64_t width,
+                         uint32_t* panel) {
+  const __mmask16 mask = first(width - column);
+  const bool ends_inside = column % 32 == 0 && column + 16 >= width;  // the other half of the block is padding
+  for (int r = 0; r < rows; ++r) {
+    const __m512i pairs =
+        reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(_mm512_setzero_ps(), silu_mul(gate + r * stride, up + r * stride, mask)));
+    uint32_t* to = step_of(panel, r, room, column, 2);
+    _mm512_mask_storeu_epi32(to, first(ends_inside ? 16 : 8), pairs);
+  }
+}
+
+void silu_mul_panel_f32(const float* gate, const float* up, int64_t stride, int rows, int room, int64_t column, int64_t width,
+                        uint32_t* panel) {
+  const __mmask16 mask = first(width - column);
+  for (int r = 0; r < rows; ++r)
+    _mm512_storeu_ps(step_of(panel, r, room, column, 1), silu_mul(gate + r * stride, up + r * stride, mask));
+}
+
+}  // namespace
+
+const LinearKernels kLinearAmx = {
+    .panel_rows = kMaxPanelRows,
+    .panels_are_even = false,
+    .panel_align = kBlockSteps,
+    .memory_bound_rows = 64,
+    .bf16 = {pack_panel_bf16, gather_panel<0>, multiply<Bf16>, silu_mul_panel_bf16},
+    .f32 = {pack_panel_f32, gather_panel<0>, multiply_f32, silu_mul_panel_f32},
+    .i8 = {pack_panel_i8, gather_panel<kInt8ExtraSteps>, multiply<I8>, nullptr},
+    .silu_mul = silu_mul_rows,
+    .add_weighted = add_weighted,
+};
+
+}  // namespace weir::cpu
