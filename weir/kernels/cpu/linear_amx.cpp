@@ -21,7 +21,7 @@ constexpr int kBlockSteps = 16;                           // steps of a register
 constexpr int kBlock = kBlockSteps * kTileColumns;        // 4-byte elements of a full one
 constexpr int kPairColumns = 2 * kTileColumns;
 constexpr int64_t kRunPanels = 8;                         // whose sums wait in L1 while a part of the weights stays there:
-constexpr int64_t kPartBlocks = 16;                       // 2 tiles x 16 KB
+constexpr int64_t kPartBlocks = 8;                        // 2 tiles x 8 KB, beside as much of 2 panels
 constexpr int64_t kAheadBlocks = 16;                      // of its use a weight is asked for when it is used once
 constexpr int64_t kRowBytes = kBlockSteps * sizeof(uint32_t);
 
@@ -78,26 +78,37 @@ struct I8 {
 
 int64_t num_blocks(int64_t steps) { return (steps + kBlockSteps - 1) / kBlockSteps; }
 
-// Two tiles by blocks. The steps of a last block that is not whole are read from a copy: behind them lies something else.
-class Weights {
+// The last block of two tiles, when it is not whole: a copy, since behind its steps lies something else.
+class LastBlock {
  public:
-  Weights(const TilePair& tiles, int64_t steps) : tiles_(tiles), whole_(steps / kBlockSteps) {
-    if (const int64_t rest = steps % kBlockSteps; rest != 0) {
-      copy(tiles.tile0 + whole_ * kBlock, rest, rest_[0]);
-      copy(tiles.tile1 + whole_ * kBlock, rest, rest_[1]);
-    }
+  LastBlock(const TilePair& tiles, int64_t steps) {
+    const int64_t rest = steps % kBlockSteps;
+    if (rest == 0) return;
+    copy(tiles.tile0 + (steps - rest) * kTileColumns, rest, tiles_[0]);
+    copy(tiles.tile1 + (steps - rest) * kTileColumns, rest, tiles_[1]);
   }
-  const uint32_t* block0(int64_t b) const { return b < whole_ ? tiles_.tile0 + b * kBlock : rest_[0]; }
-  const uint32_t* block1(int64_t b) const { return b < whole_ ? tiles_.tile1 + b * kBlock : rest_[1]; }
+  TilePair tiles() const { return {tiles_[0], tiles_[1]}; }
 
  private:
   static void copy(const uint32_t* from, int64_t steps, uint32_t* to) {
     for (int64_t s = 0; s < kBlockSteps; ++s)
       _mm512_storeu_si512(to + s * kTileColumns, s < steps ? _mm512_loadu_si512(from + s * kTileColumns) : _mm512_setzero_si512());
   }
-  TilePair tiles_;
-  int64_t whole_;
-  alignas(64) uint32_t rest_[2][kBlock];
+  alignas(64) uint32_t tiles_[2][kBlock];
+};
+
+// Two tiles by blocks.
+struct Weights {
+  TilePair tiles, last;
+  int64_t blocks, whole;  // of which are whole, all or all but the last
+
+  // body(block, its weights)
+  template <class Body>
+  void each(int64_t first, int64_t end, Body body) const {
+    const int64_t whole_end = end < whole ? end : whole;
+    for (int64_t b = first; b < whole_end; ++b) body(b, TilePair{tiles.tile0 + b * kBlock, tiles.tile1 + b * kBlock});
+    if (whole_end < end) body(whole_end, last);
+  }
 };
 
 template <_mm_hint into>
@@ -127,31 +138,39 @@ constexpr int64_t kSumBytes = kPairColumns * sizeof(uint32_t);  // of a row of s
 
 // The only panel: its weights are used once, and the sums stay in registers.
 template <class Type>
-void multiply_once(const uint32_t* panel, int room, const Weights& weights, int64_t blocks, const TilePair& soon, const TilePair& next,
-                   uint32_t* sums) {
+void multiply_once(const uint32_t* panel, int room, const Weights& weights, const TilePair& next, uint32_t* sums) {
   configure(room);
   zero<0>();
   zero<1>();
-  const int64_t near_end = blocks > kAheadBlocks ? blocks - kAheadBlocks : 0;
-  for (int64_t b = 0; b < blocks; ++b) {
-    const int64_t ahead = b < near_end ? (b + kAheadBlocks) * kBlock : (b - near_end) * kBlock;
-    prefetch<_MM_HINT_T1>((b < near_end ? soon.tile0 : next.tile0) + ahead, kBlockSteps);
-    prefetch<_MM_HINT_T1>((b < near_end ? soon.tile1 : next.tile1) + ahead, kBlockSteps);
+  const int64_t near_end = weights.blocks > kAheadBlocks ? weights.blocks - kAheadBlocks : 0;
+  weights.each(0, weights.blocks, [&](int64_t b, const TilePair& here) {
+    const bool is_near = b < near_end;
+    const int64_t ahead = (is_near ? b + kAheadBlocks : b - near_end) * kBlock;
+    prefetch<_MM_HINT_T1>((is_near ? weights.tiles : next).tile0 + ahead, kBlockSteps);
+    prefetch<_MM_HINT_T1>((is_near ? weights.tiles : next).tile1 + ahead, kBlockSteps);
     load<4>(panel + b * room * kBlockSteps, kRowBytes);
-    load<6>(weights.block0(b), kRowBytes);
+    load<6>(here.tile0, kRowBytes);
     Type::template dot<0, 4, 6>();
-    load<7>(weights.block1(b), kRowBytes);
+    load<7>(here.tile1, kRowBytes);
     Type::template dot<1, 4, 7>();
-  }
+  });
   store<0>(sums, kSumBytes);
   store<1>(sums + kTileColumns, kSumBytes);
 }
 
-// Blocks [first, last) of `panels` = 1 or 2 full panels, `panel_size` apart, added to the sums of the blocks before; during block b, `lines`
-// lines of the next weights are asked for, from `line` on.
+// What one or two panels ask for while they are multiplied: their share of the next weights, lines [line, line + lines) of each block,
+// and where their results will go.
+struct Soon {
+  TilePair weights;
+  int line, lines;
+  const float* y;
+  int64_t y_stride;
+};
+
+// Blocks [first, end) of `panels` = 1 or 2 full panels, `panel_size` apart, added to the sums of the blocks before.
 template <class Type, int panels>
-void multiply_part(const uint32_t* panel, int64_t panel_size, const Weights& weights, int64_t first, int64_t last, const TilePair& next,
-                   int line, int lines, uint32_t* sums) {
+void multiply_part(const uint32_t* panel, int64_t panel_size, const Weights& weights, int64_t first, int64_t end, const Soon& soon,
+                   uint32_t* sums) {
   constexpr int kPanelSums = kMaxPanelRows * kPairColumns;
   if (first == 0) {
     zero<0>();
@@ -168,20 +187,25 @@ void multiply_part(const uint32_t* panel, int64_t panel_size, const Weights& wei
       load<3>(sums + kPanelSums + kTileColumns, kSumBytes);
     }
   }
-  for (int64_t b = first; b < last; ++b) {
-    prefetch<_MM_HINT_T1>(next.tile0 + b * kBlock + line * kTileColumns, lines);
-    prefetch<_MM_HINT_T1>(next.tile1 + b * kBlock + line * kTileColumns, lines);
+  constexpr int kRows = panels * kMaxPanelRows;
+  for (int64_t r = first * kRows / weights.blocks; r < end * kRows / weights.blocks; ++r) {
+    __builtin_prefetch(soon.y + r * soon.y_stride, 1, 2);
+    __builtin_prefetch(soon.y + r * soon.y_stride + kTileColumns, 1, 2);
+  }
+  weights.each(first, end, [&](int64_t b, const TilePair& here) {
+    prefetch<_MM_HINT_T1>(soon.weights.tile0 + b * kBlock + soon.line * kTileColumns, soon.lines);
+    prefetch<_MM_HINT_T1>(soon.weights.tile1 + b * kBlock + soon.line * kTileColumns, soon.lines);
     load<4>(panel + b * kBlock, kRowBytes);
-    load<6>(weights.block0(b), kRowBytes);
+    load<6>(here.tile0, kRowBytes);
     Type::template dot<0, 4, 6>();
-    load<7>(weights.block1(b), kRowBytes);
+    load<7>(here.tile1, kRowBytes);
     Type::template dot<1, 4, 7>();
     if constexpr (panels == 2) {
       load<5>(panel + panel_size + b * kBlock, kRowBytes);
       Type::template dot<2, 5, 6>();
       Type::template dot<3, 5, 7>();
     }
-  }
+  });
   store<0>(sums, kSumBytes);
   store<1>(sums + kTileColumns, kSumBytes);
   if constexpr (panels == 2) {
@@ -194,35 +218,34 @@ template <class Type>
 void multiply(const PanelRun& run, const TilePair& tiles, const TilePair& next, int64_t steps, float* y, int64_t y_stride, int columns,
               bool add) {
   steps -= Type::kExtraSteps;
-  const int64_t blocks = num_blocks(steps);
-  const Weights weights(tiles, steps);
+  const LastBlock last(tiles, steps);
+  const Weights weights{tiles, last.tiles(), num_blocks(steps), steps / kBlockSteps};
   const TilePair extra{tiles.tile0 + steps * kTileColumns, tiles.tile1 + steps * kTileColumns};
   alignas(64) uint32_t sums[kRunPanels * kMaxPanelRows * kPairColumns];
+  const auto row = [&](int64_t p) { return y + (run.all.begin(p) - run.all.begin(run.first)) * y_stride; };
   const auto finish_panel = [&](int64_t p, const uint32_t* from) {
-    finish<Type>(from, run.all.size(p), extra, run.panel(p) + blocks * kBlockSteps * run.all.room(p),
-                 y + (run.all.begin(p) - run.all.begin(run.first)) * y_stride, y_stride, columns, add);
+    const uint32_t* panel_extra = run.panel(p) + weights.blocks * kBlockSteps * run.all.room(p);
+    finish<Type>(from, run.all.size(p), extra, panel_extra, row(p), y_stride, columns, add);
   };
   if (run.all.count == 1) {
-    multiply_once<Type>(run.panel(0), run.all.room(0), weights, blocks, tiles, next, sums);
-    finish_panel(0, sums);
-    return;
+    multiply_once<Type>(run.panel(0), run.all.room(0), weights, next, sums);
+    return finish_panel(0, sums);
   }
   configure(kMaxPanelRows);
   const int64_t panel_size = kMaxPanelRows * run.steps;
   for (int64_t p = run.first; p < run.last; p += kRunPanels) {
     const int64_t end = p + kRunPanels < run.last ? p + kRunPanels : run.last, pairs = (end - p + 1) / 2;
-    for (int64_t b = 0; b < blocks; b += kPartBlocks) {
-      const int64_t part_end = b + kPartBlocks < blocks ? b + kPartBlocks : blocks;
+    for (int64_t b = 0; b < weights.blocks; b += kPartBlocks) {
+      const int64_t part_end = b + kPartBlocks < weights.blocks ? b + kPartBlocks : weights.blocks;
       for (int64_t i = 0; i < pairs; ++i) {
-        // The last panels of the run fetch the next weights, each pair its share of every block.
-        const int line = static_cast<int>(kBlockSteps * i / pairs), line_end = static_cast<int>(kBlockSteps * (i + 1) / pairs);
-        const int lines = end == run.last ? line_end - line : 0;
         const int64_t at = p + 2 * i;
+        const int line = static_cast<int>(kBlockSteps * i / pairs), line_end = static_cast<int>(kBlockSteps * (i + 1) / pairs);
+        const Soon soon{next, line, end == run.last ? line_end - line : 0, row(at), y_stride};
         uint32_t* part = sums + 2 * i * kMaxPanelRows * kPairColumns;
         if (at + 1 < end)
-          multiply_part<Type, 2>(run.panel(at), panel_size, weights, b, part_end, next, line, lines, part);
+          multiply_part<Type, 2>(run.panel(at), panel_size, weights, b, part_end, soon, part);
         else
-          multiply_part<Type, 1>(run.panel(at), panel_size, weights, b, part_end, next, line, lines, part);
+          multiply_part<Type, 1>(run.panel(at), panel_size, weights, b, part_end, soon, part);
       }
     }
     for (int64_t i = p; i < end; ++i) finish_panel(i, sums + (i - p) * kMaxPanelRows * kPairColumns);
