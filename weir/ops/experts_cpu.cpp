@@ -277,8 +277,8 @@ class Experts {
         const int width = static_cast<int>(std::min(kPair, columns - done));
         const uint32_t *tile0 = tile(*c.down, t), *tile1 = width > kTileColumns ? tile(*c.down, t + 1) : tile0;
         const uint32_t* soon = done + kPair < columns ? tile(*c.down, t + 2) : tile(*following(c).down, column / kTileColumns);
-        product.multiply(run, {tile0, tile1}, {soon, soon + c.down_steps * kTileColumns}, c.down_steps,
-                         results + c.begin * block_ + done, block_, width, false);
+        product.multiply(run, {tile0, tile1}, {soon, soon + c.down_steps * kTileColumns}, c.down_steps, results + c.begin * block_ + done,
+                         block_, width, false);
       }
     }
   }

@@ -30,7 +30,9 @@ void round_panel(const LinearKernels& kernels, const float* rows, int64_t stride
 }
 
 // Panels per thread that outweigh waking one.
-int64_t min_panels(const LinearKernels& kernels, int64_t k) { return std::max<int64_t>(1, 16'384 / std::max<int64_t>(1, kernels.panel_rows * k)); }
+int64_t min_panels(const LinearKernels& kernels, int64_t k) {
+  return std::max<int64_t>(1, 16'384 / std::max<int64_t>(1, kernels.panel_rows * k));
+}
 
 }  // namespace
 
@@ -59,8 +61,7 @@ RoundedRows::RoundedRows(const LinearKernels& kernels, Context& ctx, int64_t row
   for (size_t f = 0; f < forms.list().size(); ++f) {
     const InputForm& form = forms.list()[f];
     const int64_t room = form.by_rows ? rows : kernels.panels(rows).total_room();
-    steps_[f] =
-        static_cast<uint32_t*>(ctx.arena.bytes(static_cast<size_t>(room * panel_steps(kernels, k, form.type)) * sizeof(uint32_t)));
+    steps_[f] = static_cast<uint32_t*>(ctx.arena.bytes(static_cast<size_t>(room * panel_steps(kernels, k, form.type)) * sizeof(uint32_t)));
   }
 }
 

@@ -86,10 +86,10 @@ struct ProductKernels {
 };
 
 struct LinearKernels {
-  int panel_rows;          // at most
-  bool panels_are_even;    // 13 rows are 7 + 6, because a panel of one would not keep the multipliers busy; else 12 + 1
-  int panel_align;         // steps
-  int memory_bound_rows;   // from about this many rows on, a product costs arithmetic rather than reading the weights
+  int panel_rows;         // at most
+  bool panels_are_even;   // 13 rows are 7 + 6, because a panel of one would not keep the multipliers busy; else 12 + 1
+  int panel_align;        // steps
+  int memory_bound_rows;  // from about this many rows on, a product costs arithmetic rather than reading the weights
   ProductKernels bf16, f32, i8;
   // out[r, c] := silu(gate[r, c]) · up[r, c] for c < columns <= 16.
   void (*silu_mul)(const float* gate, const float* up, int64_t stride, int rows, int columns, float* out, int64_t out_stride);

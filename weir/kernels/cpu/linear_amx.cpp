@@ -12,57 +12,25 @@
 
 #include "weir/kernels/cpu/linear.h"
 #include "weir/kernels/cpu/rows_avx512.h"
+#include "weir/kernels/cpu/tiles_amx.h"
 #include "weir/kernels/cpu/vec.h"
 
 namespace weir::cpu {
 namespace {
 
-constexpr int kBlockSteps = 16;                           // steps of a register
-constexpr int kBlock = kBlockSteps * kTileColumns;        // 4-byte elements of a full one
+constexpr int kBlockSteps = 16;                     // steps of a register
+constexpr int kBlock = kBlockSteps * kTileColumns;  // 4-byte elements of a full one
 constexpr int kPairColumns = 2 * kTileColumns;
-constexpr int64_t kRunPanels = 8;                         // whose sums wait in L1 while a part of the weights stays there:
-constexpr int64_t kPartBlocks = 8;                        // 2 tiles x 8 KB, beside as much of 2 panels
-constexpr int64_t kAheadBlocks = 16;                      // of its use a weight is asked for when it is used once
+constexpr int64_t kRunPanels = 8;     // whose sums wait in L1 while a part of the weights stays there:
+constexpr int64_t kPartBlocks = 8;    // 2 tiles x 8 KB, beside as much of 2 panels
+constexpr int64_t kAheadBlocks = 16;  // of its use a weight is asked for when it is used once
 constexpr int64_t kRowBytes = kBlockSteps * sizeof(uint32_t);
-
-// The intrinsics of g++ 12 do not say that they read or write memory.
-template <int tile>
-void load(const uint32_t* from, int64_t row_bytes) {
-  asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(row_bytes), "i"(tile) : "memory");
-}
-template <int tile>
-void store(uint32_t* to, int64_t row_bytes) {
-  asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(to), "r"(row_bytes), "i"(tile) : "memory");
-}
-template <int tile>
-void zero() {
-  asm volatile("tilezero %%tmm%c0" : : "i"(tile));
-}
-
-struct alignas(64) TileConfig {
-  uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t column_bytes[16] = {};
-  uint8_t rows[16] = {};
-};
-
-// Gives the registers of panels and sums `rows` rows. Configuring takes as long as ten products, so a thread does it when that changes.
-void configure(int rows) {
-  static thread_local int configured = 0;
-  if (configured == rows) return;
-  configured = rows;
-  TileConfig config;
-  for (int tile = 0; tile < 8; ++tile) {
-    config.column_bytes[tile] = kRowBytes;
-    config.rows[tile] = static_cast<uint8_t>(tile < 6 ? rows : kBlockSteps);
-  }
-  asm volatile("ldtilecfg %0" : : "m"(config));
-}
 
 struct Bf16 {
   static constexpr int kExtraSteps = 0;
   template <int sum, int panel, int tile>
   static void dot() {
-    asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(sum), "i"(panel), "i"(tile));
+    dot_bf16<sum, panel, tile>();
   }
   static __m512 sums(const uint32_t* from) { return _mm512_loadu_ps(from); }
 };
@@ -71,7 +39,7 @@ struct I8 {
   static constexpr int kExtraSteps = kInt8ExtraSteps;
   template <int sum, int panel, int tile>
   static void dot() {
-    asm volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(sum), "i"(panel), "i"(tile));
+    dot_i8<sum, panel, tile>();
   }
   static __m512i sums(const uint32_t* from) { return _mm512_loadu_si512(from); }
 };
@@ -139,23 +107,23 @@ constexpr int64_t kSumBytes = kPairColumns * sizeof(uint32_t);  // of a row of s
 // The only panel: its weights are used once, and the sums stay in registers.
 template <class Type>
 void multiply_once(const uint32_t* panel, int room, const Weights& weights, const TilePair& next, uint32_t* sums) {
-  configure(room);
-  zero<0>();
-  zero<1>();
+  configure_tiles(TileUse::kProduct, room);
+  zero_tile<0>();
+  zero_tile<1>();
   const int64_t near_end = weights.blocks > kAheadBlocks ? weights.blocks - kAheadBlocks : 0;
   weights.each(0, weights.blocks, [&](int64_t b, const TilePair& here) {
     const bool is_near = b < near_end;
     const int64_t ahead = (is_near ? b + kAheadBlocks : b - near_end) * kBlock;
     prefetch<_MM_HINT_T1>((is_near ? weights.tiles : next).tile0 + ahead, kBlockSteps);
     prefetch<_MM_HINT_T1>((is_near ? weights.tiles : next).tile1 + ahead, kBlockSteps);
-    load<4>(panel + b * room * kBlockSteps, kRowBytes);
-    load<6>(here.tile0, kRowBytes);
+    load_tile<4>(panel + b * room * kBlockSteps, kRowBytes);
+    load_tile<6>(here.tile0, kRowBytes);
     Type::template dot<0, 4, 6>();
-    load<7>(here.tile1, kRowBytes);
+    load_tile<7>(here.tile1, kRowBytes);
     Type::template dot<1, 4, 7>();
   });
-  store<0>(sums, kSumBytes);
-  store<1>(sums + kTileColumns, kSumBytes);
+  store_tile<0>(sums, kSumBytes);
+  store_tile<1>(sums + kTileColumns, kSumBytes);
 }
 
 // What one or two panels ask for while they are multiplied: their share of the next weights, lines [line, line + lines) of each block,
@@ -173,18 +141,18 @@ void multiply_part(const uint32_t* panel, int64_t panel_size, const Weights& wei
                    uint32_t* sums) {
   constexpr int kPanelSums = kMaxPanelRows * kPairColumns;
   if (first == 0) {
-    zero<0>();
-    zero<1>();
+    zero_tile<0>();
+    zero_tile<1>();
     if constexpr (panels == 2) {
-      zero<2>();
-      zero<3>();
+      zero_tile<2>();
+      zero_tile<3>();
     }
   } else {
-    load<0>(sums, kSumBytes);
-    load<1>(sums + kTileColumns, kSumBytes);
+    load_tile<0>(sums, kSumBytes);
+    load_tile<1>(sums + kTileColumns, kSumBytes);
     if constexpr (panels == 2) {
-      load<2>(sums + kPanelSums, kSumBytes);
-      load<3>(sums + kPanelSums + kTileColumns, kSumBytes);
+      load_tile<2>(sums + kPanelSums, kSumBytes);
+      load_tile<3>(sums + kPanelSums + kTileColumns, kSumBytes);
     }
   }
   constexpr int kRows = panels * kMaxPanelRows;
@@ -195,22 +163,22 @@ void multiply_part(const uint32_t* panel, int64_t panel_size, const Weights& wei
   weights.each(first, end, [&](int64_t b, const TilePair& here) {
     prefetch<_MM_HINT_T1>(soon.weights.tile0 + b * kBlock + soon.line * kTileColumns, soon.lines);
     prefetch<_MM_HINT_T1>(soon.weights.tile1 + b * kBlock + soon.line * kTileColumns, soon.lines);
-    load<4>(panel + b * kBlock, kRowBytes);
-    load<6>(here.tile0, kRowBytes);
+    load_tile<4>(panel + b * kBlock, kRowBytes);
+    load_tile<6>(here.tile0, kRowBytes);
     Type::template dot<0, 4, 6>();
-    load<7>(here.tile1, kRowBytes);
+    load_tile<7>(here.tile1, kRowBytes);
     Type::template dot<1, 4, 7>();
     if constexpr (panels == 2) {
-      load<5>(panel + panel_size + b * kBlock, kRowBytes);
+      load_tile<5>(panel + panel_size + b * kBlock, kRowBytes);
       Type::template dot<2, 5, 6>();
       Type::template dot<3, 5, 7>();
     }
   });
-  store<0>(sums, kSumBytes);
-  store<1>(sums + kTileColumns, kSumBytes);
+  store_tile<0>(sums, kSumBytes);
+  store_tile<1>(sums + kTileColumns, kSumBytes);
   if constexpr (panels == 2) {
-    store<2>(sums + kPanelSums, kSumBytes);
-    store<3>(sums + kPanelSums + kTileColumns, kSumBytes);
+    store_tile<2>(sums + kPanelSums, kSumBytes);
+    store_tile<3>(sums + kPanelSums + kTileColumns, kSumBytes);
   }
 }
 
@@ -231,7 +199,7 @@ void multiply(const PanelRun& run, const TilePair& tiles, const TilePair& next, 
     multiply_once<Type>(run.panel(0), run.all.room(0), weights, next, sums);
     return finish_panel(0, sums);
   }
-  configure(kMaxPanelRows);
+  configure_tiles(TileUse::kProduct, kMaxPanelRows);
   const int64_t panel_size = kMaxPanelRows * run.steps;
   for (int64_t p = run.first; p < run.last; p += kRunPanels) {
     const int64_t end = p + kRunPanels < run.last ? p + kRunPanels : run.last, pairs = (end - p + 1) / 2;
@@ -354,8 +322,7 @@ void silu_mul_panel_bf16(const float* gate, const float* up, int64_t stride, int
 void silu_mul_panel_f32(const float* gate, const float* up, int64_t stride, int rows, int room, int64_t column, int64_t width,
                         uint32_t* panel) {
   const __mmask16 mask = first(width - column);
-  for (int r = 0; r < rows; ++r)
-    _mm512_storeu_ps(step_of(panel, r, room, column, 1), silu_mul(gate + r * stride, up + r * stride, mask));
+  for (int r = 0; r < rows; ++r) _mm512_storeu_ps(step_of(panel, r, room, column, 1), silu_mul(gate + r * stride, up + r * stride, mask));
 }
 
 }  // namespace

@@ -199,7 +199,7 @@ void silu_mul_panel_bf16(const float* gate, const float* up, int64_t stride, int
 }
 
 void silu_mul_panel_f32(const float* gate, const float* up, int64_t stride, int rows, int /*room*/, int64_t column, int64_t width,
-                         uint32_t* panel) {
+                        uint32_t* panel) {
   const int columns = columns_from(column, width);
   panel += column * rows;
   const __mmask16 mask = first(columns);

@@ -1,5 +1,5 @@
-// What linear_scalar.cpp, linear_avx2.cpp and linear_avx512.cpp share: panels of up to 12 rows, [steps][rows], multiplied one after another.
-// Everything here is static, so no copy made for a newer CPU can be the one the linker keeps.
+// What linear_scalar.cpp, linear_avx2.cpp and linear_avx512.cpp share: panels of up to 12 rows, [steps][rows], multiplied one after
+// another. Everything here is static, so no copy made for a newer CPU can be the one the linker keeps.
 #pragma once
 
 #include <cstdint>
