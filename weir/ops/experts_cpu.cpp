@@ -4,12 +4,11 @@
 //   gather      the panels of each expert's rows
 //   gate_up     panels -> silu(gate) · up, straight into the panels of the second product
 //   requantise  only of I8: a row's scale needs the whole row, so gate_up leaves floats, which become panels here
-//   down        -> results [P, columns] of a block of columns that fits a core's own cache, and at once
-//   combine     y[t] += Σ_k weight[t, k] · result of (t, k), in the order of k
+//   down        -> y[t] += weight[t, k] · result of (t, k), expert after expert, so that a token's results are summed by rising expert
 //
 // All threads walk through the phases together with a barrier between them. gate_up is shared out in contiguous runs of tiles over all
-// experts, cut where the estimated cost is equal; from down on every thread owns a range of columns, so that results, which are by far
-// the most bytes at many tokens, never travel between cores.
+// experts, cut where the estimated cost is equal; in down every thread owns a range of columns: its part of y, which is read and written
+// for each expert, stays in the core's own cache, and its weights are one stream per expert.
 #include <algorithm>
 #include <span>
 
@@ -20,11 +19,8 @@ namespace {
 
 // Below this many elements one thread gathers alone, faster than a barrier.
 constexpr int64_t kGatherAlone = 16 * 1024;
-// Results of the second product that one thread keeps before they are combined: most of a private L2.
-constexpr int64_t kResultBytes = int64_t{768} << 10;
-// Rows whose gate and up sums wait in a core's first cache for the activation.
-constexpr int64_t kActivationRows = 96;
-constexpr int64_t kPrefetchTokens = 8;
+// Rows whose sums wait in a core's first cache for what is made of them.
+constexpr int64_t kSumRows = 96;
 
 struct Chosen {
   const PackedMatrix* gate_up;
@@ -66,9 +62,6 @@ class Experts {
     if (rows_ == 0) return;
     const int threads = ctx_.pool.size();
     const bool gather_alone = rows_ * dim_ <= kGatherAlone;
-    block_ = std::max<int64_t>(1, kResultBytes / static_cast<int64_t>(sizeof(float)) / (rows_ * kPair)) * kPair;
-    block_ = std::min(block_, ceil_div(ceil_div(dim_, kPair), threads) * kPair);
-    results_ = take<float>(threads * rows_ * block_);
     if (gather_alone) gather(0, num_panels_);
     ctx_.pool.run([&](int thread) {
       const auto from = [&](int64_t n) { return n * thread / threads; };
@@ -85,18 +78,11 @@ class Experts {
       }
       // Runs of pairs of tiles, unless that would idle a thread.
       const int64_t tiles = num_tiles(dim_), unit = tiles >= int64_t{4} * threads ? 2 : 1, units = ceil_div(tiles, unit);
-      const int64_t first = from(units) * unit * kTileColumns, last = std::min(to(units) * unit * kTileColumns, dim_);
-      for (int64_t column = first; column < last; column += block_) {
-        const int64_t columns = std::min(block_, last - column);
-        down(thread, column, columns);
-        combine(thread, column, columns);
-      }
+      down(from(units) * unit, std::min(to(units) * unit, tiles));
     });
   }
 
  private:
-  static constexpr int64_t kPair = 2 * kTileColumns;
-
   template <class T>
   T* take(int64_t count) {
     return static_cast<T*>(ctx_.arena.bytes(static_cast<size_t>(count) * sizeof(T)));
@@ -141,16 +127,16 @@ class Experts {
     }
 
     token_of_ = take<int32_t>(rows_);
-    row_of_ = take<int32_t>(tokens_ * choices_);
+    factor_of_ = take<float>(rows_);
     for (int64_t t = 0; t < tokens_; ++t) {
       for (int64_t k = 0; k < choices_; ++k) {
-        const int64_t e = id(t, k), row = e < 0 ? -1 : begins[e]++;
-        row_of_[t * choices_ + k] = static_cast<int32_t>(row);
-        if (row >= 0) token_of_[row] = static_cast<int32_t>(t);
+        const int64_t e = id(t, k);
+        if (e < 0) continue;
+        const int64_t row = begins[e]++;
+        token_of_[row] = static_cast<int32_t>(t);
+        factor_of_[row] = weights_.data<float>()[t * weights_.row_stride() + k];
       }
     }
-    terms_ = take<const float*>(ctx_.pool.size() * choices_);
-    factors_ = take<float>(ctx_.pool.size() * choices_);
   }
 
   void take_panels(Chosen& c) {
@@ -242,9 +228,9 @@ class Experts {
     const bool spans = skip + columns > kTileColumns;
     const uint32_t *gate_tile = tile(*c.gate_up, t), *up_tile = tile(*c.gate_up, up);
     const uint32_t* next_tile = spans ? tile(*c.gate_up, up + 1) : up_tile;
-    alignas(64) float sums[kActivationRows][3 * kTileColumns];
+    alignas(64) float sums[kSumRows][3 * kTileColumns];
     const TilePair here{gate_tile, up_tile}, next = gate_and_up(t + 1 < c.tiles ? c : following(c), (t + 1) % c.tiles);
-    const int64_t at_once = kActivationRows / kernels_.panel_rows;
+    const int64_t at_once = kSumRows / kernels_.panel_rows;
     for (int64_t first = 0; first < c.panels.count; first += at_once) {
       const int64_t last = std::min(first + at_once, c.panels.count);
       const PanelRun run = c.run(c.input, first, last, c.input_steps);
@@ -266,39 +252,32 @@ class Experts {
     }
   }
 
-  // results := columns [column, column + columns) of the second product, for all rows. `column` is the first of a tile.
-  void down(int thread, int64_t column, int64_t columns) const {
-    float* results = results_ + thread * rows_ * block_;
+  // y += the second products of this thread's tiles [first, last), of all rows.
+  void down(int64_t first, int64_t last) const {
     for (const Chosen& c : chosen_) {
       const ProductKernels& product = product_kernels(kernels_, c.down->dtype());
-      const PanelRun run = c.run(c.hidden, 0, c.panels.count, c.hidden_steps);
-      for (int64_t done = 0; done < columns; done += kPair) {
-        const int64_t t = (column + done) / kTileColumns;
-        const int width = static_cast<int>(std::min(kPair, columns - done));
-        const uint32_t *tile0 = tile(*c.down, t), *tile1 = width > kTileColumns ? tile(*c.down, t + 1) : tile0;
-        const uint32_t* soon = done + kPair < columns ? tile(*c.down, t + 2) : tile(*following(c).down, column / kTileColumns);
-        product.multiply(run, {tile0, tile1}, {soon, soon + c.down_steps * kTileColumns}, c.down_steps, results + c.begin * block_ + done,
-                         block_, width, false);
+      for (int64_t t = first; t < last; t += 2) {
+        const TilePair here{tile(*c.down, t), tile(*c.down, t + 1 < last ? t + 1 : t)};
+        const PackedMatrix& after = t + 2 < last ? *c.down : *following(c).down;
+        const int64_t next = t + 2 < last ? t + 2 : first;
+        down_tiles(c, product, here, {tile(after, next), tile(after, next + 1)}, t,
+                   static_cast<int>(std::min<int64_t>((t + 1 < last ? 2 : 1) * kTileColumns, dim_ - t * kTileColumns)));
       }
     }
   }
 
-  void combine(int thread, int64_t column, int64_t columns) const {
-    const float* results = results_ + thread * rows_ * block_;
-    const float** terms = terms_ + thread * choices_;
-    float* factors = factors_ + thread * choices_;
-    for (int64_t t = 0; t < tokens_; ++t) {
-      // A few lines of every row of y: a pattern that the hardware does not foresee.
-      const float* soon = y_.data<float>() + std::min(t + kPrefetchTokens, tokens_ - 1) * y_.row_stride() + column;
-      for (int64_t c = 0; c < std::min(columns, 4 * kPair); c += kTileColumns) __builtin_prefetch(soon + c, 1);
-      int64_t count = 0;
-      for (int64_t k = 0; k < choices_; ++k) {
-        const int64_t row = row_of_[t * choices_ + k];
-        if (row < 0) continue;
-        terms[count] = results + row * block_;
-        factors[count++] = weights_.data<float>()[t * weights_.row_stride() + k];
-      }
-      kernels_.add_weighted(terms, factors, count, columns, y_.data<float>() + t * y_.row_stride() + column);
+  // Columns [16 t, 16 t + columns) for the rows of c.
+  void down_tiles(const Chosen& c, const ProductKernels& product, const TilePair& here, const TilePair& next, int64_t t,
+                  int columns) const {
+    alignas(64) float sums[kSumRows][2 * kTileColumns];
+    const int64_t at_once = kSumRows / kernels_.panel_rows;
+    for (int64_t p = 0; p < c.panels.count; p += at_once) {
+      const int64_t end = std::min(p + at_once, c.panels.count);
+      product.multiply(c.run(c.hidden, p, end, c.hidden_steps), here, end < c.panels.count ? here : next, c.down_steps, sums[0],
+                       2 * kTileColumns, columns, false);
+      const int64_t row = c.begin + c.panels.begin(p);
+      kernels_.scatter_add(sums[0], 2 * kTileColumns, c.panels.begin(end) - c.panels.begin(p), columns, factor_of_ + row, token_of_ + row,
+                           y_.data<float>() + t * kTileColumns, y_.row_stride());
     }
   }
 
@@ -309,14 +288,10 @@ class Experts {
   const Tensor& weights_;
   const int64_t tokens_, choices_, dim_;
   int64_t rows_ = 0, num_panels_ = 0;
-  std::span<Chosen> chosen_;       // by rising expert
-  int32_t* token_of_ = nullptr;    // [P]
-  int32_t* row_of_ = nullptr;      // [T, K], -1: no expert
-  bool any_middle_ = false;        // some expert's second product is I8
-  int64_t block_ = 0;              // columns of results at a time
-  float* results_ = nullptr;       // [threads][P][block]
-  const float** terms_ = nullptr;  // [threads][K]
-  float* factors_ = nullptr;
+  std::span<Chosen> chosen_;     // by rising expert
+  int32_t* token_of_ = nullptr;  // [P]
+  float* factor_of_ = nullptr;   // [P]
+  bool any_middle_ = false;      // some expert's second product is I8
 };
 
 }  // namespace

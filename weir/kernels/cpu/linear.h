@@ -93,8 +93,9 @@ struct LinearKernels {
   ProductKernels bf16, f32, i8;
   // out[r, c] := silu(gate[r, c]) · up[r, c] for c < columns <= 16.
   void (*silu_mul)(const float* gate, const float* up, int64_t stride, int rows, int columns, float* out, int64_t out_stride);
-  // y[c] += Σ_i weight[i] · row[i][c], summed in the order of i from 0 and then added to y.
-  void (*add_weighted)(const float* const* row, const float* weight, int64_t count, int64_t columns, float* y);
+  // y[token[r], c] += factor[r] · x[r, c] for c < columns <= 32, row after row.
+  void (*scatter_add)(const float* x, int64_t stride, int64_t rows, int columns, const float* factor, const int32_t* token, float* y,
+                      int64_t y_stride);
 
   Panels panels(int64_t rows) const { return {rows, (rows + panel_rows - 1) / panel_rows, panels_are_even ? 0 : panel_rows}; }
 };

@@ -336,7 +336,7 @@ const LinearKernels kLinearAmx = {
     .f32 = {pack_panel_f32, gather_panel<0>, multiply_f32, silu_mul_panel_f32},
     .i8 = {pack_panel_i8, gather_panel<kInt8ExtraSteps>, multiply<I8>, nullptr},
     .silu_mul = silu_mul_rows,
-    .add_weighted = add_weighted,
+    .scatter_add = scatter_add,
 };
 
 }  // namespace weir::cpu

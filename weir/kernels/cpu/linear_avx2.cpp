@@ -314,17 +314,15 @@ void silu_mul_rows(const float* gate, const float* up, int64_t stride, int rows,
   }
 }
 
-void add_weighted(const float* const* row, const float* weight, int64_t count, int64_t columns, float* y) {
-  int64_t c = 0;
-  for (; c + 8 <= columns; c += 8) {
-    __m256 sum = _mm256_setzero_ps();
-    for (int64_t i = 0; i < count; ++i) sum = _mm256_fmadd_ps(_mm256_set1_ps(weight[i]), _mm256_loadu_ps(row[i] + c), sum);
-    _mm256_storeu_ps(y + c, _mm256_add_ps(_mm256_loadu_ps(y + c), sum));
-  }
-  for (; c < columns; ++c) {
-    float sum = 0.0f;
-    for (int64_t i = 0; i < count; ++i) sum = __builtin_fmaf(weight[i], row[i][c], sum);
-    y[c] += sum;
+void scatter_add(const float* x, int64_t stride, int64_t rows, int columns, const float* factor, const int32_t* token, float* y,
+                 int64_t y_stride) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* from = x + r * stride;
+    float* to = y + token[r] * y_stride;
+    int c = 0;
+    for (; c + 8 <= columns; c += 8)
+      _mm256_storeu_ps(to + c, _mm256_fmadd_ps(_mm256_set1_ps(factor[r]), _mm256_loadu_ps(from + c), _mm256_loadu_ps(to + c)));
+    for (; c < columns; ++c) to[c] = __builtin_fmaf(factor[r], from[c], to[c]);
   }
 }
 
@@ -339,7 +337,7 @@ const LinearKernels kLinearAvx2 = {
     .f32 = {pack_panel_f32, gather_panel, multiply_panels<multiply<F32>>, silu_mul_panel_f32},
     .i8 = {pack_panel_i8, gather_panel, multiply_panels<multiply_i8>, nullptr},
     .silu_mul = silu_mul_rows,
-    .add_weighted = add_weighted,
+    .scatter_add = scatter_add,
 };
 
 }  // namespace weir::cpu

@@ -218,7 +218,7 @@ const LinearKernels kLinearAvx512 = {
     .f32 = {pack_panel_f32, gather_panel, multiply_panels<multiply<F32>>, silu_mul_panel_f32},
     .i8 = {pack_panel_i8, gather_panel, multiply_panels<multiply<I8>>, nullptr},
     .silu_mul = silu_mul_rows,
-    .add_weighted = add_weighted,
+    .scatter_add = scatter_add,
 };
 
 }  // namespace weir::cpu

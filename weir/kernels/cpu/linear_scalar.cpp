@@ -135,12 +135,10 @@ void gather_panel(const uint32_t* const* row, int rows, int /*room*/, int64_t st
     for (int r = 0; r < rows; ++r) panel[s * rows + r] = row[r][s];
 }
 
-void add_weighted(const float* const* row, const float* weight, int64_t count, int64_t columns, float* y) {
-  for (int64_t c = 0; c < columns; ++c) {
-    float sum = 0.0f;
-    for (int64_t i = 0; i < count; ++i) sum += weight[i] * row[i][c];
-    y[c] += sum;
-  }
+void scatter_add(const float* x, int64_t stride, int64_t rows, int columns, const float* factor, const int32_t* token, float* y,
+                 int64_t y_stride) {
+  for (int64_t r = 0; r < rows; ++r)
+    for (int c = 0; c < columns; ++c) y[token[r] * y_stride + c] += factor[r] * x[r * stride + c];
 }
 
 }  // namespace
@@ -154,7 +152,7 @@ const LinearKernels kLinearScalar = {
     .f32 = {pack_panel_f32, gather_panel, multiply_panels<multiply<dot_f32>>, silu_mul_panel_f32},
     .i8 = {pack_panel_i8, gather_panel, multiply_panels<multiply_i8>, nullptr},
     .silu_mul = silu_mul_rows,
-    .add_weighted = add_weighted,
+    .scatter_add = scatter_add,
 };
 
 }  // namespace weir::cpu

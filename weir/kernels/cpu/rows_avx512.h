@@ -80,12 +80,16 @@ inline void silu_mul_rows(const float* gate, const float* up, int64_t stride, in
   for (int r = 0; r < rows; ++r) _mm512_mask_storeu_ps(out + r * out_stride, mask, silu_mul(gate + r * stride, up + r * stride, mask));
 }
 
-inline void add_weighted(const float* const* row, const float* weight, int64_t count, int64_t columns, float* y) {
-  for (int64_t c = 0; c < columns; c += 16) {
-    const __mmask16 mask = first(columns - c);
-    __m512 sum = _mm512_setzero_ps();
-    for (int64_t i = 0; i < count; ++i) sum = _mm512_fmadd_ps(_mm512_set1_ps(weight[i]), _mm512_maskz_loadu_ps(mask, row[i] + c), sum);
-    _mm512_mask_storeu_ps(y + c, mask, _mm512_add_ps(_mm512_maskz_loadu_ps(mask, y + c), sum));
+inline void scatter_add(const float* x, int64_t stride, int64_t rows, int columns, const float* factor, const int32_t* token, float* y,
+                        int64_t y_stride) {
+  const __mmask16 mask0 = first(columns), mask1 = first(columns > 16 ? columns - 16 : 0);
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* from = x + r * stride;
+    float* to = y + token[r] * y_stride;
+    const __m512 scale = _mm512_set1_ps(factor[r]);
+    _mm512_mask_storeu_ps(to, mask0, _mm512_fmadd_ps(scale, _mm512_maskz_loadu_ps(mask0, from), _mm512_maskz_loadu_ps(mask0, to)));
+    _mm512_mask_storeu_ps(to + 16, mask1,
+                          _mm512_fmadd_ps(scale, _mm512_maskz_loadu_ps(mask1, from + 16), _mm512_maskz_loadu_ps(mask1, to + 16)));
   }
 }
 
