@@ -121,10 +121,9 @@ void segment_bf16(const AttentionSegment& s) {
 }
 
 void segment_f32(const AttentionSegment& s) { avx512::kAttention.segment_f32(s); }
-void segment_i8(const AttentionSegment& s) { avx512::kAttention.segment_i8(s); }
 
 }  // namespace
 
-const AttentionKernels kAttention = {segment_bf16, segment_f32, segment_i8, merge};
+const AttentionKernels kAttention = {segment_bf16, segment_f32, segment_i8<segment_bf16>, merge};
 
 }  // namespace weir::cpu::amx
