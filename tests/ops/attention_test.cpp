@@ -143,9 +143,9 @@ TEST_P(PagedAttention, SharesALongContextAmongThreadsWithoutChangingBits) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, PagedAttention,
-                         testing::Values(Case{8, 1, 256, DType::kBF16}, Case{8, 2, 64, DType::kF32}, Case{6, 2, 40, DType::kBF16},
-                                         Case{3, 3, 18, DType::kF32}, Case{2, 1, 6, DType::kBF16}, Case{5, 1, 7, DType::kF32},
-                                         Case{8, 1, 256, DType::kI8}, Case{6, 2, 41, DType::kI8}),
+                         testing::Values(Case{8, 1, 256, DType::kBF16}, Case{34, 2, 96, DType::kBF16}, Case{8, 2, 64, DType::kF32},
+                                         Case{6, 2, 40, DType::kBF16}, Case{3, 3, 18, DType::kF32}, Case{2, 1, 6, DType::kBF16},
+                                         Case{5, 1, 7, DType::kF32}, Case{8, 1, 256, DType::kI8}, Case{6, 2, 41, DType::kI8}),
                          [](const auto& info) {
                            const Case& c = info.param;
                            return concat("Heads", c.heads, "Over", c.kv_heads, "Of", c.dim, name(c.type));

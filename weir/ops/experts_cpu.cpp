@@ -22,25 +22,30 @@ namespace {
 constexpr int64_t kGatherAlone = 16 * 1024;
 // Results of the second product that one thread keeps before they are combined: most of a private L2.
 constexpr int64_t kResultBytes = int64_t{768} << 10;
-// From about this many rows on, a product costs arithmetic rather than reading the weights.
-constexpr int64_t kMemoryBoundRows = 8;
+// Rows whose gate and up sums wait in a core's first cache for the activation.
+constexpr int64_t kActivationRows = 96;
 constexpr int64_t kPrefetchTokens = 8;
 
 struct Chosen {
   const PackedMatrix* gate_up;
   const PackedMatrix* down;
   int64_t begin, rows;  // in the sorted order
-  int64_t first_group;
+  Panels panels;
+  int64_t first_panel;
   int64_t width, tiles;    // I and its tiles
-  int64_t steps;           // of the first product
-  uint32_t* panels;        // its panels: group g begins at panels + Groups::begin(g) * steps
+  int64_t steps;           // of the first product's weights
+  int64_t input_steps;     // of its panels
+  uint32_t* input;         // which lie here
   const uint32_t* inputs;  // of all tokens: in the form of the first product or, if that has an input scale of its own, F32
   bool is_static;          // it has one
-  uint32_t* rounded;       // [rows][steps]: then, the inputs as it rounds them
-  int64_t hidden_steps;    // of the second product
-  uint32_t* hidden;        // its panels
+  uint32_t* rounded;       // [rows][input_steps]: then, the inputs as it rounds them
+  int64_t down_steps;      // of the second product's weights
+  int64_t hidden_steps;    // of its panels
+  uint32_t* hidden;        // which lie here
   float* middle;           // [rows][width] before they become panels of I8, else null
-  int64_t cost() const { return std::max(rows, kMemoryBoundRows) * steps; }
+  PanelRun run(const uint32_t* data, int64_t first, int64_t last, int64_t panel_steps) const {
+    return {data, panels, first, last, panel_steps};
+  }
 };
 
 class Experts {
@@ -64,18 +69,18 @@ class Experts {
     block_ = std::max<int64_t>(1, kResultBytes / static_cast<int64_t>(sizeof(float)) / (rows_ * kPair)) * kPair;
     block_ = std::min(block_, ceil_div(ceil_div(dim_, kPair), threads) * kPair);
     results_ = take<float>(threads * rows_ * block_);
-    if (gather_alone) gather(0, num_groups_);
+    if (gather_alone) gather(0, num_panels_);
     ctx_.pool.run([&](int thread) {
       const auto from = [&](int64_t n) { return n * thread / threads; };
       const auto to = [&](int64_t n) { return n * (thread + 1) / threads; };
       if (!gather_alone) {
-        gather(from(num_groups_), to(num_groups_));
+        gather(from(num_panels_), to(num_panels_));
         ctx_.pool.barrier();
       }
       gate_up(thread, threads);
       ctx_.pool.barrier();
       if (any_middle_) {
-        requantise(from(num_groups_), to(num_groups_));
+        requantise(from(num_panels_), to(num_panels_));
         ctx_.pool.barrier();
       }
       // Runs of pairs of tiles, unless that would idle a thread.
@@ -127,8 +132,9 @@ class Experts {
       c.rows = begins[e + 1] - begins[e];
       c.width = c.down->k();
       c.tiles = num_tiles(c.width);
-      c.first_group = num_groups_;
-      num_groups_ += Groups(c.rows).count;
+      c.first_panel = num_panels_;
+      c.panels = kernels_.panels(c.rows);
+      num_panels_ += c.panels.count;
       WEIR_CHECK(c.gate_up->k() == dim_ && c.gate_up->n() == 2 * c.width && c.down->n() == dim_, "expert ", e, ": gate_up [",
                  c.gate_up->n(), ", ", c.gate_up->k(), "], down [", c.down->n(), ", ", c.down->k(), "], hidden ", dim_);
       take_panels(c);
@@ -150,35 +156,37 @@ class Experts {
   void take_panels(Chosen& c) {
     const DType in = c.gate_up->dtype(), out = c.down->dtype();
     c.steps = num_steps(dim_, in);
-    c.panels = take<uint32_t>(c.rows * c.steps);
+    c.input_steps = panel_steps(kernels_, dim_, in);
+    c.input = take<uint32_t>(c.panels.total_room() * c.input_steps);
     c.is_static = c.gate_up->input_scale().scale != 0;
     c.inputs = x_.steps(InputForm{c.is_static ? DType::kF32 : in, {}, /*by_rows=*/true});
-    c.rounded = c.is_static ? take<uint32_t>(c.rows * c.steps) : nullptr;
-    c.hidden_steps = num_steps(c.width, out);
-    c.hidden = take<uint32_t>(c.rows * c.hidden_steps);
+    c.rounded = c.is_static ? take<uint32_t>(c.rows * c.input_steps) : nullptr;
+    c.down_steps = num_steps(c.width, out);
+    c.hidden_steps = panel_steps(kernels_, c.width, out);
+    c.hidden = take<uint32_t>(c.panels.total_room() * c.hidden_steps);
     c.middle = out == DType::kI8 ? take<float>(c.rows * c.width) : nullptr;
     any_middle_ |= c.middle != nullptr;
   }
 
   void gather(int64_t begin, int64_t end) {
     for (const Chosen& c : chosen_) {
-      const Groups groups(c.rows);
-      const int64_t first = std::max<int64_t>(begin - c.first_group, 0), last = std::min(end - c.first_group, groups.count);
-      for (int64_t g = first; g < last; ++g) {
-        const int64_t row = c.begin + groups.begin(g);
-        const uint32_t* inputs[kGroupRows];
-        for (int r = 0; r < groups.size(g); ++r) inputs[r] = input_row(c, row + r);
-        kernels_.gather_panel(inputs, groups.size(g), c.steps, c.panels + groups.begin(g) * c.steps);
+      const ProductKernels& product = product_kernels(kernels_, c.gate_up->dtype());
+      const int64_t first = std::max<int64_t>(begin - c.first_panel, 0), last = std::min(end - c.first_panel, c.panels.count);
+      for (int64_t p = first; p < last; ++p) {
+        const int64_t row = c.begin + c.panels.begin(p);
+        const uint32_t* inputs[weir::cpu::kMaxPanelRows];
+        for (int r = 0; r < c.panels.size(p); ++r) inputs[r] = input_row(c, row + r);
+        product.gather_panel(inputs, c.panels.size(p), c.panels.room(p), c.input_steps, c.input + c.panels.begin(p) * c.input_steps);
       }
     }
   }
 
   const uint32_t* input_row(const Chosen& c, int64_t row) {
     const int64_t token = token_of_[row];
-    if (!c.is_static) return c.inputs + token * c.steps;
-    uint32_t* out = c.rounded + (row - c.begin) * c.steps;
-    const auto* floats = reinterpret_cast<const float*>(c.inputs) + token * dim_;
-    product_kernels(kernels_, c.gate_up->dtype()).pack_panel(floats, dim_, 1, dim_, c.gate_up->input_scale(), out);
+    if (!c.is_static) return c.inputs + token * c.input_steps;
+    uint32_t* out = c.rounded + (row - c.begin) * c.input_steps;
+    const auto* floats = reinterpret_cast<const float*>(c.inputs) + token * panel_steps(kernels_, dim_, DType::kF32);
+    product_kernels(kernels_, c.gate_up->dtype()).pack_panel(floats, dim_, 1, 1, dim_, c.gate_up->input_scale(), out);
     return out;
   }
 
@@ -186,11 +194,10 @@ class Experts {
     for (const Chosen& c : chosen_) {
       if (c.middle == nullptr) continue;
       const ProductKernels& product = product_kernels(kernels_, c.down->dtype());
-      const Groups groups(c.rows);
-      const int64_t first = std::max<int64_t>(begin - c.first_group, 0), last = std::min(end - c.first_group, groups.count);
-      for (int64_t g = first; g < last; ++g)
-        product.pack_panel(c.middle + groups.begin(g) * c.width, c.width, groups.size(g), c.width, c.down->input_scale(),
-                           c.hidden + groups.begin(g) * c.hidden_steps);
+      const int64_t first = std::max<int64_t>(begin - c.first_panel, 0), last = std::min(end - c.first_panel, c.panels.count);
+      for (int64_t p = first; p < last; ++p)
+        product.pack_panel(c.middle + c.panels.begin(p) * c.width, c.width, c.panels.size(p), c.panels.room(p), c.width,
+                           c.down->input_scale(), c.hidden + c.panels.begin(p) * c.hidden_steps);
     }
   }
 
@@ -211,7 +218,7 @@ class Experts {
 
   void gate_up(int thread, int threads) const {
     const auto units = [](const Chosen& c) { return c.tiles; };
-    const auto cost = [](const Chosen& c) { return c.cost(); };
+    const auto cost = [&](const Chosen& c) { return std::max<int64_t>(c.rows, kernels_.memory_bound_rows) * c.steps; };
     share(thread, threads, units, cost, [&](const Chosen& c, int64_t first, int64_t last) {
       for (int64_t t = first; t < last; ++t) gate_up_tile(c, t);
     });
@@ -235,24 +242,27 @@ class Experts {
     const bool spans = skip + columns > kTileColumns;
     const uint32_t *gate_tile = tile(*c.gate_up, t), *up_tile = tile(*c.gate_up, up);
     const uint32_t* next_tile = spans ? tile(*c.gate_up, up + 1) : up_tile;
-    alignas(64) float sums[kGroupRows][3 * kTileColumns];
+    alignas(64) float sums[kActivationRows][3 * kTileColumns];
     const TilePair here{gate_tile, up_tile}, next = gate_and_up(t + 1 < c.tiles ? c : following(c), (t + 1) % c.tiles);
-    const Groups groups(c.rows);
-    for (int64_t g = 0; g < groups.count; ++g) {
-      const weir::cpu::Ahead ahead = ahead_of(groups, g, 0, groups.count, c.steps, here, next);
-      const uint32_t* panel = c.panels + groups.begin(g) * c.steps;
-      const int rows = groups.size(g);
-      product.multiply(panel, gate_tile, up_tile, c.steps, rows, sums[0], 3 * kTileColumns, 2 * kTileColumns, false, ahead);
+    const int64_t at_once = kActivationRows / kernels_.panel_rows;
+    for (int64_t first = 0; first < c.panels.count; first += at_once) {
+      const int64_t last = std::min(first + at_once, c.panels.count);
+      const PanelRun run = c.run(c.input, first, last, c.input_steps);
+      const TilePair& soon = last < c.panels.count ? here : next;
+      product.multiply(run, here, soon, c.steps, sums[0], 3 * kTileColumns, 2 * kTileColumns, false);
       if (spans)
-        product.multiply(panel, next_tile, next_tile, c.steps, rows, sums[0] + 2 * kTileColumns, 3 * kTileColumns, kTileColumns, false,
-                         ahead);
-      const float *gate = sums[0], *up_sums = sums[0] + kTileColumns + skip;
-      if (c.middle != nullptr)
-        kernels_.silu_mul(gate, up_sums, 3 * kTileColumns, rows, columns, c.middle + groups.begin(g) * c.width + t * kTileColumns, c.width);
-      else
-        product_kernels(kernels_, out_type)
-            .silu_mul_panel(gate, up_sums, 3 * kTileColumns, rows, columns,
-                            c.hidden + groups.begin(g) * c.hidden_steps + num_steps(t * kTileColumns, out_type) * rows);
+        product.multiply(run, {next_tile, next_tile}, soon, c.steps, sums[0] + 2 * kTileColumns, 3 * kTileColumns, kTileColumns, false);
+      for (int64_t p = first; p < last; ++p) {
+        const float *gate = sums[c.panels.begin(p) - c.panels.begin(first)], *up_sums = gate + kTileColumns + skip;
+        const int rows = c.panels.size(p);
+        if (c.middle != nullptr)
+          kernels_.silu_mul(gate, up_sums, 3 * kTileColumns, rows, columns, c.middle + c.panels.begin(p) * c.width + t * kTileColumns,
+                            c.width);
+        else
+          product_kernels(kernels_, out_type)
+              .silu_mul_panel(gate, up_sums, 3 * kTileColumns, rows, c.panels.room(p), t * kTileColumns, c.width,
+                              c.hidden + c.panels.begin(p) * c.hidden_steps);
+      }
     }
   }
 
@@ -261,17 +271,14 @@ class Experts {
     float* results = results_ + thread * rows_ * block_;
     for (const Chosen& c : chosen_) {
       const ProductKernels& product = product_kernels(kernels_, c.down->dtype());
-      const Groups groups(c.rows);
+      const PanelRun run = c.run(c.hidden, 0, c.panels.count, c.hidden_steps);
       for (int64_t done = 0; done < columns; done += kPair) {
         const int64_t t = (column + done) / kTileColumns;
         const int width = static_cast<int>(std::min(kPair, columns - done));
         const uint32_t *tile0 = tile(*c.down, t), *tile1 = width > kTileColumns ? tile(*c.down, t + 1) : tile0;
         const uint32_t* soon = done + kPair < columns ? tile(*c.down, t + 2) : tile(*following(c).down, column / kTileColumns);
-        const TilePair here{tile0, tile1}, next{soon, soon + c.hidden_steps * kTileColumns};
-        for (int64_t g = 0; g < groups.count; ++g)
-          product.multiply(c.hidden + groups.begin(g) * c.hidden_steps, tile0, tile1, c.hidden_steps, groups.size(g),
-                           results + (c.begin + groups.begin(g)) * block_ + done, block_, width, false,
-                           ahead_of(groups, g, 0, groups.count, c.hidden_steps, here, next));
+        product.multiply(run, {tile0, tile1}, {soon, soon + c.down_steps * kTileColumns}, c.down_steps, results + c.begin * block_ + done,
+                         block_, width, false);
       }
     }
   }
@@ -301,7 +308,7 @@ class Experts {
   Tensor& y_;
   const Tensor& weights_;
   const int64_t tokens_, choices_, dim_;
-  int64_t rows_ = 0, num_groups_ = 0;
+  int64_t rows_ = 0, num_panels_ = 0;
   std::span<Chosen> chosen_;       // by rising expert
   int32_t* token_of_ = nullptr;    // [P]
   int32_t* row_of_ = nullptr;      // [T, K], -1: no expert

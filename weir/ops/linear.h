@@ -118,7 +118,7 @@ class InputForms {
 // Rows that several products read, rounded to each form they want once instead of once by each product. In the arena.
 class RoundedRows {
  public:
-  RoundedRows(Context& ctx, int64_t rows, int64_t k, const InputForms& forms);  // to be filled
+  RoundedRows(const weir::cpu::LinearKernels& kernels, Context& ctx, int64_t rows, int64_t k, const InputForms& forms);  // to be filled
   int64_t rows() const { return rows_; }
   int64_t k() const { return k_; }
   DeviceKind device() const { return DeviceKind::kCpu; }

@@ -70,5 +70,8 @@ extern const AttentionKernels kAttention;
 namespace avx512 {
 extern const AttentionKernels kAttention;
 }
+namespace amx {
+extern const AttentionKernels kAttention;
+}
 
 }  // namespace weir::cpu

@@ -157,21 +157,22 @@ void score_rows(const AttentionSegment& s, int64_t row, int64_t words, int64_t v
   for (; first < vectors; ++first) score_tile<Step, kQueries, 1>(s, q, row, words, first, scores);
 }
 
-// Scores of one query into exp(score - max), times the scale of the value if there is one, zero from its limit on; in place, a BF16 row
-// packed to its front.
+// Scores of one query, times `factor`, into exp(score - max), times the scale of the value if there is one, zero from its limit on; in
+// place, a BF16 row packed to its front.
 template <class Step>
-void softmax(const AttentionSegment& s, int64_t row, int64_t vectors) {
+void softmax(const AttentionSegment& s, int64_t row, int64_t vectors, Vec factor) {
   float* const scores = s.scratch + row * kSegmentTokens;
   const int64_t limit = s.limits[row];
   const Vec lowest = broadcast(-__builtin_inff());
   Vec most = lowest;
-  for (int64_t v = 0; v < vectors; ++v) most = max(most, keep(load(scores + v * kLanes), first_lanes(limit - v * kLanes), lowest));
+  for (int64_t v = 0; v < vectors; ++v)
+    most = max(most, keep(mul(load(scores + v * kLanes), factor), first_lanes(limit - v * kLanes), lowest));
   s.max[row] = max_of(most);
   const Vec largest = broadcast(s.max[row]);
   Vec sum = zero();
   for (int64_t v = 0; v < vectors; ++v) {
     const Mask seen = first_lanes(limit - v * kLanes);
-    Vec p = keep(exp_ps(sub(load(scores + v * kLanes), largest)), seen, zero());
+    Vec p = keep(exp_ps(sub(mul(load(scores + v * kLanes), factor), largest)), seen, zero());
     if constexpr (Step::kElements == 2) {
       p = store_bf16(reinterpret_cast<uint16_t*>(scores) + v * kLanes, p);
     } else if constexpr (kHasScales<Step>) {  // of values behind the limit they may be anything
@@ -237,7 +238,7 @@ void attend(const AttentionSegment& s, int64_t row) {
   for (int64_t m = row; m < row + kQueries; ++m) tokens = s.limits[m] > tokens ? s.limits[m] : tokens;
   const int64_t vectors = (tokens + kPageTokens - 1) / kPageTokens * kPageVectors;
   score_rows<Step, kQueries>(s, row, s.dim / Step::kElements, vectors);
-  for (int64_t m = row; m < row + kQueries; ++m) softmax<Step>(s, m, vectors);
+  for (int64_t m = row; m < row + kQueries; ++m) softmax<Step>(s, m, vectors, broadcast(1.0f));
   value_rows<Step, kQueries>(s, row, tokens);
 }
 
