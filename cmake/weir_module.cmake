@@ -1,7 +1,7 @@
 # weir_module(name DEPENDS … [GENERATED file …]): the library weir_<name> from weir/<name>/**.cpp and from sources that the build
 # writes and, when tests/<name>/ has sources, the gtest program test_<name>. A dependency that names another module means its
 # library; anything else is passed to the linker as it is.
-# Files named *_avx2.cpp and *_avx512.cpp are compiled for that instruction set alone; the rest of the program stays portable.
+# Files named *_avx2.cpp, *_avx512.cpp and *_amx.cpp are compiled for that instruction set alone; the rest of the program stays portable.
 # They fuse no multiplications and additions on their own: the bits of a result must not depend on where the compiler finds a pair.
 function(weir_module name)
   cmake_parse_arguments(ARG "" "" "DEPENDS;GENERATED" ${ARGN})
@@ -14,6 +14,8 @@ function(weir_module name)
     endif()
   endforeach()
 
+  set(avx2 -mavx2 -mfma -mf16c -ffp-contract=off)
+  set(avx512 ${avx2} -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mavx512vnni -mprefer-vector-width=512)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/weir/${name}/*.cpp)
   list(FILTER sources EXCLUDE REGEX "/apps/main\\.cpp$")
   list(APPEND sources ${ARG_GENERATED})
@@ -23,10 +25,11 @@ function(weir_module name)
     target_link_libraries(weir_${name} PUBLIC ${links})
     foreach(source ${sources})
       if(source MATCHES "_avx2\\.cpp$")
-        set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c;-ffp-contract=off")
+        set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${avx2}")
       elseif(source MATCHES "_avx512\\.cpp$")
-        set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS
-          "-mavx2;-mfma;-mf16c;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512bf16;-mavx512vnni;-mprefer-vector-width=512;-ffp-contract=off")
+        set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${avx512}")
+      elseif(source MATCHES "_amx\\.cpp$")
+        set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${avx512};-mamx-tile;-mamx-bf16;-mamx-int8")
       endif()
     endforeach()
   else()

@@ -35,7 +35,8 @@ TEST(Cached, NarrowPagesAndStatesChangeNothingOfThat) {
   for (const char* checkpoint : {"models/weir-tiny", "tests/golden/real_heads"}) {
     testing::CachedAnswers model(concat(WEIR_SOURCE_DIR, "/", checkpoint), DType::kBF16, {.kv = DType::kI8, .state = DType::kBF16});
     testing::CachedCounts sum;
-    for (uint32_t seed = 0; seed < 12; ++seed) {
+    // What the model answers, and so how full the pools get, depends on the instruction set.
+    for (uint32_t seed = 0; seed < 12 || (sum.preemptions == 0 && seed < 60); ++seed) {
       const testing::CachedCounts counts = model.run_case(seed, seed == 0 ? 1500 : 200);
       sum.cached_tokens += counts.cached_tokens, sum.tier_tokens += counts.tier_tokens, sum.preemptions += counts.preemptions;
       sum.drafted += counts.drafted;

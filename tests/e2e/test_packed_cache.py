@@ -1,8 +1,10 @@
 """--packed-cache through the real server: the second start reads it, damage is noticed, answers are the same."""
+import pathlib
 import re
 import signal
 
 from weir_server import Server
+from wide_model import wide_model
 
 
 def start(directory):
@@ -33,6 +35,26 @@ def test_a_second_start_answers_the_same_from_the_packed_weights(tmp_path):
     after, log = start(directory)
     assert after == plain and "will be written anew" in log
     assert packed.read_bytes() == content
+
+
+def test_answers_stay_the_same_while_mapped_weights_move_into_huge_pages(tmp_path):
+    model = wide_model(tmp_path / "model", experts=16, width=512)  # 6 and 3 MiB a layer: from 2 MiB on weights are mapped
+    flags = ("--served-model-name", "qwen3.5", "--packed-cache", tmp_path / "packed", "--no-enable-prefix-caching")
+    moved = "Packed weights lie in huge pages now"
+
+    def ask(server):
+        return server.complete(max_tokens=20, ignore_eos=True, logprobs=2)["choices"][0]
+
+    with Server(*flags, model=model) as server:
+        plain = ask(server)
+        assert moved not in server.log, "what was just packed is not mapped"
+    with Server(*flags, model=model) as server:
+        answers = [ask(server)]
+        server._poll(60, "moved weights", lambda: answers.append(ask(server)) or moved in server.log)
+        answers.append(ask(server))
+        assert all(answer == plain for answer in answers), len(answers)
+        mapped = pathlib.Path(f"/proc/{server.process.pid}/maps").read_text()
+        assert ".weirpack" not in mapped, "nothing depends on the file any more"
 
 
 def test_a_start_that_is_killed_leaves_nothing_that_is_taken_for_whole(tmp_path):

@@ -76,8 +76,14 @@ class Server:
 
     def wait_ready(self):
         self.wait_listening()
-        self._poll(START_SECONDS, "/health", lambda: self.get("/health").status == 200)
+        self._poll(START_SECONDS, "/health", self.healthy)
         return self
+
+    def healthy(self):
+        try:
+            return self.get("/health").status == 200
+        except (ConnectionError, http.client.HTTPException):
+            return False  # it may end while it is asked; why, its log says
 
     def wait_metrics(self, seconds, what, condition):
         """Waits until condition(metrics) holds; the metrics are all that tells when the engine is done with something."""

@@ -25,3 +25,5 @@ weir_fuzz(tokenizer LINKS weir_text)
 weir_fuzz(template LINKS weir_text)
 weir_fuzz(streams LINKS weir_text)
 weir_fuzz(requests LINKS weir_api)
+weir_fuzz(name_pattern LINKS weir_weights)
+weir_fuzz(recipe SOURCES ${CMAKE_SOURCE_DIR}/weir/apps/quantize_recipe.cpp LINKS weir_weights PkgConfig::YAML)   # without the rest of weir_apps

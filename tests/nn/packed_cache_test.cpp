@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -12,6 +13,8 @@
 
 #include "weir/base/error.h"
 #include "weir/base/json.h"
+#include "weir/nn/mapped_weights.h"
+#include "weir/tensor/tensor.h"
 
 namespace weir {
 namespace {
@@ -46,7 +49,7 @@ class PackedCacheTest : public ::testing::Test {
   }
 
   std::unique_ptr<PackedCache> open(const std::string& variant = "BF16") {
-    return std::make_unique<PackedCache>((root_ / "packed").string(), model_.string(), variant);
+    return std::make_unique<PackedCache>((root_ / "packed").string(), model_.string(), variant, PackedCache::Large::kMap);
   }
   // What a start does: takes what is there, makes and keeps the rest. -> how many of the two were read.
   int start(const std::string& variant = "BF16") {
@@ -182,6 +185,59 @@ TEST_F(PackedCacheTest, WhatIsNeverFinishedLeavesNothing) {
   start();
   EXPECT_FALSE(fs::exists(alive->path() + ".partial-1-dead"));
   EXPECT_EQ(num_files(), 2u) << "the whole one, and that of the one still at work";
+}
+
+// As weights are in a server: in memory of tensors, of which the large ones are mapped.
+class MappedPackedCache : public PackedCacheTest {
+ protected:
+  Tensor tensor_of(const std::string& key) { return Tensor::zeros(Shape{static_cast<int64_t>(weights_.at(key).size())}, DType::kU8); }
+  static std::span<std::byte> bytes_of(Tensor& tensor) {
+    return {static_cast<std::byte*>(tensor.raw()), static_cast<size_t>(tensor.nbytes())};
+  }
+  bool holds(Tensor& tensor, const std::string& key) {
+    return std::memcmp(tensor.raw(), weights_.at(key).data(), weights_.at(key).size()) == 0;
+  }
+};
+
+TEST_F(MappedPackedCache, LargeWeightsAreMappedAndThenMoveWithTheirContents) {
+  start();
+  Tensor large = tensor_of("large"), small = tensor_of("small");
+  std::vector<std::span<std::byte>> mapped;
+  {
+    const auto cache = open();
+    ASSERT_TRUE(cache->read(pool_, "large", bytes_of(large)) && cache->read(pool_, "small", bytes_of(small)));
+    mapped = cache->take_mapped();
+  }
+  EXPECT_TRUE(holds(large, "large") && holds(small, "small"));
+  ASSERT_EQ(mapped.size(), 1u);
+  EXPECT_EQ(mapped[0].data(), large.raw());
+  fs::remove_all(root_ / "packed");  // another start may replace the file while this one still has it mapped
+  EXPECT_TRUE(holds(large, "large"));
+  MappedWeights(mapped).wait();
+  EXPECT_TRUE(holds(large, "large"));
+}
+
+TEST_F(MappedPackedCache, DamagedMappedWeightsLeaveMemoryThatCanBeFilled) {
+  start();
+  std::string bad = read_file(path_);
+  bad[5 << 20] = static_cast<char>(bad[5 << 20] ^ 1);
+  write(path_, bad);
+  Tensor large = tensor_of("large");
+  const auto cache = open();
+  EXPECT_FALSE(cache->read(pool_, "large", bytes_of(large)));
+  EXPECT_TRUE(cache->take_mapped().empty());
+  const std::span<std::byte> bytes = bytes_of(large);
+  EXPECT_TRUE(std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; }));
+  std::memcpy(large.raw(), weights_.at("large").data(), bytes.size());
+  EXPECT_TRUE(holds(large, "large"));
+}
+
+TEST_F(MappedPackedCache, WhereNothingMayBeMappedLargeWeightsAreRead) {
+  start();
+  Tensor large = tensor_of("large");
+  PackedCache cache((root_ / "packed").string(), model_.string(), "BF16", PackedCache::Large::kRead);
+  ASSERT_TRUE(cache.read(pool_, "large", bytes_of(large)));
+  EXPECT_TRUE(holds(large, "large") && cache.take_mapped().empty());
 }
 
 TEST_F(PackedCacheTest, ADirectoryThatCannotBeIsNamed) {

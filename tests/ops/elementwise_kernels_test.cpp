@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <limits>
 #include <string>
 
@@ -147,9 +148,10 @@ TEST_P(DeltaKernel, MatchesScalarForAnyPartOfABlock) {
   const std::vector<float> v = values(64 * stride, 3), state = values(k_dim * stride, 4);
   std::vector<float> scratch(static_cast<size_t>(weir::cpu::delta_scratch_floats(columns)));
   const auto& scalar = weir::cpu::scalar::kDelta;
+  const float* before = state.data();
   const auto run = [&](const weir::cpu::DeltaKernels& k, int64_t old, int64_t count, std::vector<float>& updates, std::vector<float>& out) {
     k.block({k_dim, columns, old, count, keys.data(), keys.data() + old * k_dim, queries.data() + old * k_dim, decays.data(),
-             decays.data() + old, betas.data() + old, v.data() + old * stride, stride, state.data(), stride, updates.data(),
+             decays.data() + old, betas.data() + old, v.data() + old * stride, stride, before, stride, updates.data(),
              out.data() + old * stride, stride, scratch.data()});
   };
   std::vector<float> want_updates(static_cast<size_t>(64 * stride), 0.0f), want_out(want_updates);
@@ -168,6 +170,21 @@ TEST_P(DeltaKernel, MatchesScalarForAnyPartOfABlock) {
     weir::cpu::delta_kernels(isa).fold(
         {k_dim, columns, count, keys.data(), decays.data(), want_updates.data(), state.data(), got.data(), stride, scratch.data()});
     expect_near(got, want, 2e-5f, "state");
+  }
+  // At the beginning of a sequence the state is not there, which must not show in a bit.
+  const std::vector<float> zeros(state.size(), 0.0f);
+  for (const int64_t count : {1, 9, 64}) {
+    std::vector<float> updates(want_updates.size(), 0.0f), out(updates), other_updates(updates), other_out(updates);
+    before = zeros.data(), run(weir::cpu::delta_kernels(isa), 0, count, updates, out);
+    before = nullptr, run(weir::cpu::delta_kernels(isa), 0, count, other_updates, other_out);
+    EXPECT_EQ(std::memcmp(updates.data(), other_updates.data(), updates.size() * sizeof(float)), 0) << count;
+    EXPECT_EQ(std::memcmp(out.data(), other_out.data(), out.size() * sizeof(float)), 0) << count;
+    std::vector<float> got(state.size(), 0.0f), other(got);
+    weir::cpu::delta_kernels(isa).fold(
+        {k_dim, columns, count, keys.data(), decays.data(), updates.data(), zeros.data(), got.data(), stride, scratch.data()});
+    weir::cpu::delta_kernels(isa).fold(
+        {k_dim, columns, count, keys.data(), decays.data(), updates.data(), nullptr, other.data(), stride, scratch.data()});
+    EXPECT_EQ(std::memcmp(got.data(), other.data(), got.size() * sizeof(float)), 0) << count;
   }
 }
 
@@ -188,7 +205,7 @@ TEST_P(AttentionKernel, MatchesScalarForAnyLimits) {
   std::vector<uint16_t> q16(q.size()), pool16(pool.size());
   for (size_t i = 0; i < q.size(); ++i) q16[i] = f32_to_bf16(q[i]);
   for (size_t i = 0; i < pool.size(); ++i) pool16[i] = f32_to_bf16(pool[i]);
-  std::vector<float> scratch(static_cast<size_t>(weir::cpu::attention_scratch_floats(queries)));
+  std::vector<float> scratch(static_cast<size_t>(weir::cpu::attention_scratch_floats(queries, dim, /*is_i8=*/false)));
   for (const bool bf16 : {false, true}) {
     if (bf16 && dim % 2 != 0) continue;
     const auto run = [&](const weir::cpu::AttentionKernels& k) {

@@ -18,7 +18,7 @@ class Int8Golden : public testing::TestWithParam<const char*> {
   GoldenReference reference_{GetParam()};
 };
 
-// Relative root mean square of each row, sorted.
+// Relative root mean square of each row.
 std::vector<double> row_errors(const std::vector<std::vector<float>>& got, const std::vector<float>& want) {
   std::vector<double> out;
   const size_t width = got[0].size();
@@ -30,19 +30,22 @@ std::vector<double> row_errors(const std::vector<std::vector<float>>& got, const
     }
     out.push_back(std::sqrt(error / size));
   }
-  std::sort(out.begin(), out.end());
   return out;
 }
 
 TEST_P(Int8Golden, LogitsAreThoseOfTheReference) {
   GoldenModel model(dir());
+  std::vector<double> errors;
   for (int p = 0; p < 2; ++p) {
-    const std::vector<double> errors =
-        row_errors(model.prefill(p, prompt(p), 0), reference_.floats("w8a8." + std::to_string(p) + ".logits"));
-    // Rows agree to rounding until an activation falls on the other side of a rounding boundary, which moves all rows after it a little.
-    EXPECT_LT(errors[errors.size() / 4], 1e-5) << "prompt " << p;
-    EXPECT_LT(errors.back(), 0.05) << "prompt " << p;
+    const auto of_prompt = row_errors(model.prefill(p, prompt(p), 0), reference_.floats("w8a8." + std::to_string(p) + ".logits"));
+    errors.insert(errors.end(), of_prompt.begin(), of_prompt.end());
   }
+  std::sort(errors.begin(), errors.end());
+  // Rows agree to rounding until an activation falls on the other side of a rounding boundary, which moves all rows after it a little;
+  // where that happens first depends on the instruction set.
+  EXPECT_LT(errors[errors.size() / 4], 1e-5);
+  EXPECT_LT(errors[errors.size() / 2], 5e-3);
+  EXPECT_LT(errors.back(), 0.05);
 }
 
 TEST_P(Int8Golden, GreedyTokensAreThoseOfTheReference) {

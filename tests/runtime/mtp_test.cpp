@@ -187,6 +187,29 @@ TEST_P(Mtp, VerifyingAnyDraftsGivesThePlainTokens) {
   EXPECT_GT(accepted, 100);
 }
 
+// The head takes tokens in late when nobody asks for guesses; what it guesses then is what it guesses when it is asked after every token.
+TEST_P(Mtp, GuessesAfterAPauseAreThoseWithoutOne) {
+  const auto runner = make_runner(dir());
+  const std::vector<int32_t> every = {1, 2, 7, 16, 17, 33};  // sequence i asks after every so many tokens
+  std::vector<Decoding> all;
+  for (size_t i = 0; i < every.size(); ++i) all.push_back({.seq = static_cast<int32_t>(i), .tokens = prompt(0)});
+  int compared = 0;
+  for (int32_t step = 1; step <= 70; ++step) {
+    StepPlan plan;
+    for (size_t i = 0; i < all.size(); ++i) plan.rows.push_back(all[i].row(step % every[i] == 0 ? 3 : 0));
+    const StepResult result = runner->run(plan);
+    for (size_t i = 0; i < all.size(); ++i) {
+      if (plan.rows[i].want_drafts > 0) {
+        ASSERT_EQ(result.rows[i].drafts, result.rows[0].drafts) << "sequence " << i << ", step " << step;
+        ++compared;
+      }
+      all[i].take(result.rows[i]);
+      all[i].drafts.clear();
+    }
+  }
+  EXPECT_GT(compared, 110);
+}
+
 INSTANTIATE_TEST_SUITE_P(Checkpoints, Mtp, testing::Values("moe", "moe_fused", "moe_per_expert", "dense", "head_ratios", "real_heads"),
                          [](const auto& info) { return std::string(info.param); });
 

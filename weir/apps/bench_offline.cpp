@@ -174,6 +174,7 @@ int run_bench_latency(std::span<const std::string> args) {
   const BatchOptions batch = batch_options(*flags);
   Profiling profiling(profiling_options(*flags, ""));
   const LocalEngine local = start_local_engine(options, &profiling.profiler());
+  if (local.mapped) local.mapped->wait();  // nothing else may run beside what is measured
   const std::vector<BatchRequest> requests = random_batch(*flags, local.model, options.seed);
 
   const int64_t warmups = flags->integer("num-iters-warmup"), iterations = flags->integer("num-iters");
@@ -205,6 +206,7 @@ int run_bench_throughput(std::span<const std::string> args) {
   const BatchOptions batch = batch_options(*flags);
   Profiling profiling(profiling_options(*flags, ""));
   const LocalEngine local = start_local_engine(options, &profiling.profiler());
+  if (local.mapped) local.mapped->wait();  // nothing else may run beside what is measured
   const std::vector<BatchRequest> requests = dataset_batch(*flags, local.model, options.seed);
 
   const auto warmups = std::min<size_t>(requests.size(), static_cast<size_t>(flags->integer("num-warmups")));

@@ -67,7 +67,7 @@ std::vector<FlagSpec> engine_flags() {
        .choices = {"bfloat16", "int8"}},
       {.name = "packed-cache",
        .group = "Model",
-       .help = "Directory for a copy of the weights as the kernels read them, which the next start reads instead of converting the "
+       .help = "Directory for a copy of the weights as the kernels read them, which the next start maps instead of converting the "
                "checkpoint. It takes as much disk as the weights take memory.",
        .value_name = "DIR"},
       {.name = "max-model-len",

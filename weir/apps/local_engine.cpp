@@ -194,8 +194,13 @@ std::unique_ptr<TierStore> open_tier(const EngineOptions& options, const MemoryP
   return tier;
 }
 
-std::unique_ptr<Qwen3_5> load_weights(const ModelConfig& config, const Checkpoint& checkpoint, DType compute, const EngineOptions& options,
-                                      const Placement& placement) {
+struct LoadedWeights {
+  std::unique_ptr<Qwen3_5> model;
+  std::vector<std::span<std::byte>> mapped;  // from the packed cache
+};
+
+LoadedWeights load_weights(const ModelConfig& config, const Checkpoint& checkpoint, DType compute, const EngineOptions& options,
+                           const Placement& placement) {
   ThreadPool pool(placement);
   WeightReader reader(checkpoint);
   const bool with_mtp = options.speculation.num_drafts > 0;
@@ -205,12 +210,16 @@ std::unique_ptr<Qwen3_5> load_weights(const ModelConfig& config, const Checkpoin
   Loader loader(reader, compute, pool, [&](int64_t bytes) { bar.advance(bytes); }, fp8_as(options));
   std::optional<PackedCache> packed;
   if (!options.packed_cache.empty())
-    loader.use(
-        packed.emplace(options.packed_cache, options.model, concat(name(compute), ", fp8 as ", options.fp8_as, with_mtp ? ", mtp" : "")));
-  auto model = std::make_unique<Qwen3_5>(config, loader, with_mtp);
+    loader.use(packed.emplace(options.packed_cache, options.model,
+                              concat(name(compute), ", fp8 as ", options.fp8_as, with_mtp ? ", mtp" : ""),
+                              placement.num_nodes > 1 ? PackedCache::Large::kRead : PackedCache::Large::kMap));
+  LoadedWeights out{.model = std::make_unique<Qwen3_5>(config, loader, with_mtp), .mapped = {}};
   reader.expect_all_taken();
-  if (packed) packed->finish();
-  return model;
+  if (packed) {
+    packed->finish();
+    out.mapped = packed->take_mapped();
+  }
+  return out;
 }
 
 }  // namespace
@@ -276,10 +285,10 @@ LocalEngine start_local_engine(const EngineOptions& options, Profiler* profiler)
   const uint64_t key_secret = tier ? tier->secret() : std::random_device{}();
   // On a thread of its own, which may be bound to a core; this one must not be. Bound as the engine's team will be, so that a weight lies
   // in the memory of the node whose thread has packed it and will read it.
-  auto model = std::async(std::launch::async, [&] { return load_weights(config, checkpoint, compute, options, placement); }).get();
+  auto weights = std::async(std::launch::async, [&] { return load_weights(config, checkpoint, compute, options, placement); }).get();
   // Reserved address space, touched only as far as steps need it: twice the estimate costs nothing and an aborting server would.
   auto runner = std::make_unique<ModelRunner>(
-      std::move(model), std::make_unique<ThreadPool>(placement),
+      std::move(weights.model), std::make_unique<ThreadPool>(placement),
       RunnerConfig{.cache = {.num_pages = plan.num_pages, .num_slots = plan.num_slots},
                    .types = types,
                    .arena_bytes =
@@ -303,6 +312,7 @@ LocalEngine start_local_engine(const EngineOptions& options, Profiler* profiler)
                                                      .eos_token_ids = eos,
                                                      .seed = options.seed},
                                         std::make_unique<LocalExecutor>(std::move(runner)), profiler);
+  if (!weights.mapped.empty()) out.mapped = std::make_unique<MappedWeights>(std::move(weights.mapped));
   if (!options.quiet) {
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
     log_info("Loaded ", checkpoint.total_bytes() >> 20, " MiB in ", seconds.count(), " s; ", threads,

@@ -11,6 +11,7 @@
 #include "weir/base/profiler.h"
 #include "weir/core/config.h"
 #include "weir/core/engine_client.h"
+#include "weir/nn/mapped_weights.h"
 
 namespace weir {
 
@@ -50,6 +51,7 @@ struct EngineOptions {
 struct LocalEngine {
   ServedModel model;
   std::unique_ptr<EngineClient> engine;
+  std::unique_ptr<MappedWeights> mapped;  // of the packed cache, nullptr: none are; stops before the engine's weights go
 };
 
 // Prints the static memory plan (weights, KV pages, state slots, activations) before reading weights, a progress bar on a

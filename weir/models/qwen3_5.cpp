@@ -4,6 +4,8 @@
 #include <cmath>
 #include <utility>
 
+#include "weir/core/config.h"
+
 namespace weir {
 namespace {
 
@@ -299,9 +301,10 @@ int64_t activation_bytes(const ModelConfig& c, int64_t tokens, int64_t sampled, 
   const int64_t per_token = 4 * (2 * c.hidden + 2 * std::max({attention, delta, feed_forward}) + 2 * c.rotary_pairs);
   const int64_t logits = 4 * sampled * (c.vocab_size + c.hidden);
   const int64_t scratch = (int64_t{16} << 20) * (threads + 1);
-  // The draft head's inputs and output stand beside the trunk's output; its layer uses the memory that a layer of the trunk has used.
-  const int64_t head = with_mtp ? 4 * 7 * c.hidden : 0;
-  return tokens * (per_token + head) + logits + scratch;
+  // The draft head's inputs and output stand beside the trunk's output; its layer uses the memory that a layer of the trunk has used. It
+  // may have waited with the rest of a page for every row.
+  const int64_t head = with_mtp ? 4 * 8 * c.hidden : 0;
+  return tokens * per_token + (tokens + (kPageTokens - 1) * sampled) * head + logits + scratch;
 }
 
 }  // namespace weir

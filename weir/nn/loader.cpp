@@ -238,6 +238,7 @@ void Loader::experts(const std::string& prefix, int64_t count, int64_t hidden, i
           int64_t row = 0;
           for (const StoredLinear& part : sources[static_cast<size_t>(e)].*stack) {
             part.pack(matrices[static_cast<size_t>(e)], row);
+            release_pages(part.weight);
             row += part.weight.dim(0);
           }
         }

@@ -7,8 +7,8 @@
 // size, time and the hash of its header. A file whose facts, sizes or checksums are not right is not used and is written anew. It is
 // written under another name and renamed when whole, so nobody ever sees half of one, and several servers may share a directory.
 //
-// Weights are read, not mapped: the page cache has pages of 4 KiB, which experts are a quarter slower to read from than from huge ones
-// (docs/performance.md). Reading checks every byte in passing.
+// Large weights are mapped, so that nothing is copied before the first answer, and move into huge pages later (mapped_weights.h); small
+// ones are read. Either way every byte is checked first.
 #pragma once
 
 #include <cstddef>
@@ -17,6 +17,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "weir/base/thread_pool.h"
@@ -25,22 +26,28 @@ namespace weir {
 
 class PackedCache {
  public:
+  // Whether large weights may be mapped. Not when several NUMA nodes read them: mapped ones lie where the file was first read.
+  enum class Large : uint8_t { kRead, kMap };
+
   // variant: what else the packed weights depend on, e.g. "BF16 mtp". Throws Error(kInvalidArgument) naming --packed-cache when the
   // directory cannot be made. A file that cannot be used is said in the log.
-  PackedCache(const std::string& dir, const std::string& model_dir, const std::string& variant);
+  PackedCache(const std::string& dir, const std::string& model_dir, const std::string& variant, Large large);
   ~PackedCache();
   PackedCache(const PackedCache&) = delete;
   PackedCache& operator=(const PackedCache&) = delete;
 
   bool reading() const { return reading_; }  // there is a file from an earlier start
 
-  // Fills `to` with the bytes kept under `key`. False: there are none of that size, or they are damaged; they must come from the
-  // checkpoint, and so must all that follows.
+  // Fills `to` with the bytes kept under `key`; those of 2 MiB and more must be the whole memory of a tensor, and may be read-only from now
+  // on. False: there are none of that size, or they are damaged; they must come from the checkpoint, and so must all that follows.
   bool read(ThreadPool& pool, const std::string& key, std::span<std::byte> to);
   // Keeps them for the next start, unless this one is reading. Problems (a full disk) are a warning, and nothing is kept.
   void keep(ThreadPool& pool, const std::string& key, std::span<const std::byte> from);
   // All weights have been kept: the file is there for the next start.
   void finish();
+
+  // What read() has mapped. It stays so without this object.
+  std::vector<std::span<std::byte>> take_mapped() { return std::exchange(mapped_, {}); }
 
   const std::string& path() const { return path_; }
 
@@ -57,11 +64,13 @@ class PackedCache {
   void start_writing();
 
   std::string path_, facts_;
+  Large large_;
   bool reading_ = false, writing_ = false;
   std::unique_ptr<File> file_;
   std::string partial_path_;  // of the file being written
   uint64_t written_ = 0;
   std::map<std::string, Entry> entries_;
+  std::vector<std::span<std::byte>> mapped_;
 };
 
 }  // namespace weir

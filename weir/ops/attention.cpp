@@ -114,14 +114,13 @@ class AttentionStep {
     float *packed, *scratch, *result;
     int32_t* limits;
   };
-  int64_t worker_floats() const {
-    return aligned(max_queries_ * pages_.dim) + cpu::attention_scratch_floats(max_queries_) + partial_floats() + aligned(max_queries_);
-  }
+  int64_t scratch_floats() const { return cpu::attention_scratch_floats(max_queries_, pages_.dim, pool_.dtype() == DType::kI8); }
+  int64_t worker_floats() const { return aligned(max_queries_ * pages_.dim) + scratch_floats() + partial_floats() + aligned(max_queries_); }
   Worker worker_at(float* memory) const {
     Worker w{};
     w.packed = memory;
     w.scratch = w.packed + aligned(max_queries_ * pages_.dim);
-    w.result = w.scratch + cpu::attention_scratch_floats(max_queries_);
+    w.result = w.scratch + scratch_floats();
     w.limits = reinterpret_cast<int32_t*>(w.result + partial_floats());
     return w;
   }
@@ -131,7 +130,7 @@ class AttentionStep {
     for (int64_t t = 0; t < tile.count; ++t) {
       const float* from =
           q_.data<float>() + ((row_of(rows_, tile.row).token + tile.token + t) * q_.dim(1) + tile.kv_head * group_) * pages_.dim;
-      if (pool_.dtype() == DType::kBF16) {
+      if (pool_.dtype() != DType::kF32) {
         elementwise_.round_bf16(from, reinterpret_cast<uint16_t*>(packed) + t * n, n);
       } else {
         std::memcpy(packed + t * n, from, static_cast<size_t>(n) * sizeof(float));
@@ -236,8 +235,10 @@ class AttentionStep {
 Tensor make_kv_pool(int64_t pages, int64_t kv_heads, int64_t dim, DType type) {
   if (type != DType::kF32 && type != DType::kBF16 && type != DType::kI8)
     fail(ErrorCode::kInvalidArgument, "kv cache type must be F32, BF16 or I8, got ", name(type));
-  if (type == DType::kBF16 && dim % 2 != 0)
-    fail(ErrorCode::kInvalidArgument, "a BF16 kv cache stores pairs of elements: head_dim must be even, got ", dim);
+  if (type != DType::kF32 && dim % 2 != 0)
+    fail(ErrorCode::kInvalidArgument, "a ", name(type), " kv cache computes with pairs of elements: head_dim must be even, got ", dim);
+  if (type == DType::kI8 && dim > cpu::kMaxAttentionDim)
+    fail(ErrorCode::kInvalidArgument, "head_dim must be at most ", cpu::kMaxAttentionDim, " for a kv cache of I8, got ", dim);
   return Tensor::zeros({pages, 2, kv_heads, kPageTokens, kv_head_bytes(dim, type) / element_size(type)}, type);
 }
 

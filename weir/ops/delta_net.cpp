@@ -171,8 +171,9 @@ class DeltaStep {
     float* const kernel_scratch = widened + (narrow ? k_dim * stride : 0);
     float* const state_out = narrow ? widened : slots_.state(write, h) + column;
     float* const updates = slots_.updates(write, h) + column;
-    // Before the block; moves to state_out at the first fold. A narrow state is computed with widened, and the write slot always holds it.
-    const float* state = narrow ? widened : slots_.state(read, h) + column;
+    // Before the block, null at the beginning of a sequence (zeros); moves to state_out at the first fold. A narrow state is computed with
+    // widened, and the write slot always holds it.
+    const float* state = row.start == 0 ? nullptr : narrow ? widened : slots_.state(read, h) + column;
     const float* old_keys = slots_.keys(read, k_head);
     const float* old_decays = slots_.decays(read, h);
     const float* old_updates = slots_.updates(read, h) + column;
@@ -190,10 +191,13 @@ class DeltaStep {
       widen_columns(read, h, column, width, widened);
       if (read != write) round_columns(widened, write, h, column, width);
     }
-    if (row.start == 0) {
-      for (int64_t c = 0; c < k_dim; ++c) std::memset(state_out + c * stride, 0, bytes(width));
-      if (narrow) round_columns(widened, write, h, column, width);
-    } else if (num_old == 0 && slots_.header(read).block < row.start) {  // else folded already: the slot has seen tokens behind row.start
+    const auto store_zeros = [&](int64_t slot) {
+      float* const to = narrow ? widened : slots_.state(slot, h) + column;
+      for (int64_t c = 0; c < k_dim; ++c) std::memset(to + c * stride, 0, bytes(width));
+      if (narrow) round_columns(widened, slot, h, column, width);
+    };
+    if (row.start > 0 && num_old == 0 &&
+        slots_.header(read).block < row.start) {  // else folded already: the slot has seen tokens behind row.start
       fold(old_keys, old_decays, old_updates);
     } else if (num_old > 0 && read != write) {
       copy_columns(old_updates, updates, num_old, width);
@@ -226,7 +230,9 @@ class DeltaStep {
       for (int64_t s = 0; s < rows_.snapshots.dim(0); ++s) {
         const auto* snapshot = rows_.snapshots.data<int32_t>() + 3 * s;
         if (snapshot[0] != r || block_start(snapshot[1]) != block || snapshot[1] <= row.start) continue;
-        if (narrow)
+        if (state == nullptr)
+          store_zeros(snapshot[2]);
+        else if (narrow)
           round_columns(widened, snapshot[2], h, column, width);
         else
           copy_columns(state, slots_.state(snapshot[2], h) + column, k_dim, width);
@@ -239,7 +245,10 @@ class DeltaStep {
       fold(num_old > 0 ? old_keys : keys, all_decays.data(), updates);
       num_old = 0;
     }
-    if (state != state_out) copy_columns(state, state_out, k_dim, width);
+    if (state == nullptr)
+      store_zeros(write);
+    else if (state != state_out)
+      copy_columns(state, state_out, k_dim, width);
   }
 
   void widen_columns(int64_t slot, int64_t h, int64_t column, int64_t width, float* to) const {

@@ -4,12 +4,11 @@
 //   gather      the panels of each expert's rows
 //   gate_up     panels -> silu(gate) · up, straight into the panels of the second product
 //   requantise  only of I8: a row's scale needs the whole row, so gate_up leaves floats, which become panels here
-//   down        -> results [P, columns] of a block of columns that fits a core's own cache, and at once
-//   combine     y[t] += Σ_k weight[t, k] · result of (t, k), in the order of k
+//   down        -> y[t] += weight[t, k] · result of (t, k), expert after expert, so that a token's results are summed by rising expert
 //
 // All threads walk through the phases together with a barrier between them. gate_up is shared out in contiguous runs of tiles over all
-// experts, cut where the estimated cost is equal; from down on every thread owns a range of columns, so that results, which are by far
-// the most bytes at many tokens, never travel between cores.
+// experts, cut where the estimated cost is equal; in down every thread owns a range of columns: its part of y, which is read and written
+// for each expert, stays in the core's own cache, and its weights are one stream per expert.
 #include <algorithm>
 #include <span>
 
@@ -20,27 +19,29 @@ namespace {
 
 // Below this many elements one thread gathers alone, faster than a barrier.
 constexpr int64_t kGatherAlone = 16 * 1024;
-// Results of the second product that one thread keeps before they are combined: most of a private L2.
-constexpr int64_t kResultBytes = int64_t{768} << 10;
-// From about this many rows on, a product costs arithmetic rather than reading the weights.
-constexpr int64_t kMemoryBoundRows = 8;
-constexpr int64_t kPrefetchTokens = 8;
+// Rows whose sums wait in a core's first cache for what is made of them.
+constexpr int64_t kSumRows = 96;
 
 struct Chosen {
   const PackedMatrix* gate_up;
   const PackedMatrix* down;
   int64_t begin, rows;  // in the sorted order
-  int64_t first_group;
+  Panels panels;
+  int64_t first_panel;
   int64_t width, tiles;    // I and its tiles
-  int64_t steps;           // of the first product
-  uint32_t* panels;        // its panels: group g begins at panels + Groups::begin(g) * steps
+  int64_t steps;           // of the first product's weights
+  int64_t input_steps;     // of its panels
+  uint32_t* input;         // which lie here
   const uint32_t* inputs;  // of all tokens: in the form of the first product or, if that has an input scale of its own, F32
   bool is_static;          // it has one
-  uint32_t* rounded;       // [rows][steps]: then, the inputs as it rounds them
-  int64_t hidden_steps;    // of the second product
-  uint32_t* hidden;        // its panels
+  uint32_t* rounded;       // [rows][input_steps]: then, the inputs as it rounds them
+  int64_t down_steps;      // of the second product's weights
+  int64_t hidden_steps;    // of its panels
+  uint32_t* hidden;        // which lie here
   float* middle;           // [rows][width] before they become panels of I8, else null
-  int64_t cost() const { return std::max(rows, kMemoryBoundRows) * steps; }
+  PanelRun run(const uint32_t* data, int64_t first, int64_t last, int64_t panel_steps) const {
+    return {data, panels, first, last, panel_steps};
+  }
 };
 
 class Experts {
@@ -61,37 +62,27 @@ class Experts {
     if (rows_ == 0) return;
     const int threads = ctx_.pool.size();
     const bool gather_alone = rows_ * dim_ <= kGatherAlone;
-    block_ = std::max<int64_t>(1, kResultBytes / static_cast<int64_t>(sizeof(float)) / (rows_ * kPair)) * kPair;
-    block_ = std::min(block_, ceil_div(ceil_div(dim_, kPair), threads) * kPair);
-    results_ = take<float>(threads * rows_ * block_);
-    if (gather_alone) gather(0, num_groups_);
+    if (gather_alone) gather(0, num_panels_);
     ctx_.pool.run([&](int thread) {
       const auto from = [&](int64_t n) { return n * thread / threads; };
       const auto to = [&](int64_t n) { return n * (thread + 1) / threads; };
       if (!gather_alone) {
-        gather(from(num_groups_), to(num_groups_));
+        gather(from(num_panels_), to(num_panels_));
         ctx_.pool.barrier();
       }
       gate_up(thread, threads);
       ctx_.pool.barrier();
       if (any_middle_) {
-        requantise(from(num_groups_), to(num_groups_));
+        requantise(from(num_panels_), to(num_panels_));
         ctx_.pool.barrier();
       }
       // Runs of pairs of tiles, unless that would idle a thread.
       const int64_t tiles = num_tiles(dim_), unit = tiles >= int64_t{4} * threads ? 2 : 1, units = ceil_div(tiles, unit);
-      const int64_t first = from(units) * unit * kTileColumns, last = std::min(to(units) * unit * kTileColumns, dim_);
-      for (int64_t column = first; column < last; column += block_) {
-        const int64_t columns = std::min(block_, last - column);
-        down(thread, column, columns);
-        combine(thread, column, columns);
-      }
+      down(from(units) * unit, std::min(to(units) * unit, tiles));
     });
   }
 
  private:
-  static constexpr int64_t kPair = 2 * kTileColumns;
-
   template <class T>
   T* take(int64_t count) {
     return static_cast<T*>(ctx_.arena.bytes(static_cast<size_t>(count) * sizeof(T)));
@@ -127,58 +118,61 @@ class Experts {
       c.rows = begins[e + 1] - begins[e];
       c.width = c.down->k();
       c.tiles = num_tiles(c.width);
-      c.first_group = num_groups_;
-      num_groups_ += Groups(c.rows).count;
+      c.first_panel = num_panels_;
+      c.panels = kernels_.panels(c.rows);
+      num_panels_ += c.panels.count;
       WEIR_CHECK(c.gate_up->k() == dim_ && c.gate_up->n() == 2 * c.width && c.down->n() == dim_, "expert ", e, ": gate_up [",
                  c.gate_up->n(), ", ", c.gate_up->k(), "], down [", c.down->n(), ", ", c.down->k(), "], hidden ", dim_);
       take_panels(c);
     }
 
     token_of_ = take<int32_t>(rows_);
-    row_of_ = take<int32_t>(tokens_ * choices_);
+    factor_of_ = take<float>(rows_);
     for (int64_t t = 0; t < tokens_; ++t) {
       for (int64_t k = 0; k < choices_; ++k) {
-        const int64_t e = id(t, k), row = e < 0 ? -1 : begins[e]++;
-        row_of_[t * choices_ + k] = static_cast<int32_t>(row);
-        if (row >= 0) token_of_[row] = static_cast<int32_t>(t);
+        const int64_t e = id(t, k);
+        if (e < 0) continue;
+        const int64_t row = begins[e]++;
+        token_of_[row] = static_cast<int32_t>(t);
+        factor_of_[row] = weights_.data<float>()[t * weights_.row_stride() + k];
       }
     }
-    terms_ = take<const float*>(ctx_.pool.size() * choices_);
-    factors_ = take<float>(ctx_.pool.size() * choices_);
   }
 
   void take_panels(Chosen& c) {
     const DType in = c.gate_up->dtype(), out = c.down->dtype();
     c.steps = num_steps(dim_, in);
-    c.panels = take<uint32_t>(c.rows * c.steps);
+    c.input_steps = panel_steps(kernels_, dim_, in);
+    c.input = take<uint32_t>(c.panels.total_room() * c.input_steps);
     c.is_static = c.gate_up->input_scale().scale != 0;
     c.inputs = x_.steps(InputForm{c.is_static ? DType::kF32 : in, {}, /*by_rows=*/true});
-    c.rounded = c.is_static ? take<uint32_t>(c.rows * c.steps) : nullptr;
-    c.hidden_steps = num_steps(c.width, out);
-    c.hidden = take<uint32_t>(c.rows * c.hidden_steps);
+    c.rounded = c.is_static ? take<uint32_t>(c.rows * c.input_steps) : nullptr;
+    c.down_steps = num_steps(c.width, out);
+    c.hidden_steps = panel_steps(kernels_, c.width, out);
+    c.hidden = take<uint32_t>(c.panels.total_room() * c.hidden_steps);
     c.middle = out == DType::kI8 ? take<float>(c.rows * c.width) : nullptr;
     any_middle_ |= c.middle != nullptr;
   }
 
   void gather(int64_t begin, int64_t end) {
     for (const Chosen& c : chosen_) {
-      const Groups groups(c.rows);
-      const int64_t first = std::max<int64_t>(begin - c.first_group, 0), last = std::min(end - c.first_group, groups.count);
-      for (int64_t g = first; g < last; ++g) {
-        const int64_t row = c.begin + groups.begin(g);
-        const uint32_t* inputs[kGroupRows];
-        for (int r = 0; r < groups.size(g); ++r) inputs[r] = input_row(c, row + r);
-        kernels_.gather_panel(inputs, groups.size(g), c.steps, c.panels + groups.begin(g) * c.steps);
+      const ProductKernels& product = product_kernels(kernels_, c.gate_up->dtype());
+      const int64_t first = std::max<int64_t>(begin - c.first_panel, 0), last = std::min(end - c.first_panel, c.panels.count);
+      for (int64_t p = first; p < last; ++p) {
+        const int64_t row = c.begin + c.panels.begin(p);
+        const uint32_t* inputs[weir::cpu::kMaxPanelRows];
+        for (int r = 0; r < c.panels.size(p); ++r) inputs[r] = input_row(c, row + r);
+        product.gather_panel(inputs, c.panels.size(p), c.panels.room(p), c.input_steps, c.input + c.panels.begin(p) * c.input_steps);
       }
     }
   }
 
   const uint32_t* input_row(const Chosen& c, int64_t row) {
     const int64_t token = token_of_[row];
-    if (!c.is_static) return c.inputs + token * c.steps;
-    uint32_t* out = c.rounded + (row - c.begin) * c.steps;
-    const auto* floats = reinterpret_cast<const float*>(c.inputs) + token * dim_;
-    product_kernels(kernels_, c.gate_up->dtype()).pack_panel(floats, dim_, 1, dim_, c.gate_up->input_scale(), out);
+    if (!c.is_static) return c.inputs + token * c.input_steps;
+    uint32_t* out = c.rounded + (row - c.begin) * c.input_steps;
+    const auto* floats = reinterpret_cast<const float*>(c.inputs) + token * panel_steps(kernels_, dim_, DType::kF32);
+    product_kernels(kernels_, c.gate_up->dtype()).pack_panel(floats, dim_, 1, 1, dim_, c.gate_up->input_scale(), out);
     return out;
   }
 
@@ -186,11 +180,10 @@ class Experts {
     for (const Chosen& c : chosen_) {
       if (c.middle == nullptr) continue;
       const ProductKernels& product = product_kernels(kernels_, c.down->dtype());
-      const Groups groups(c.rows);
-      const int64_t first = std::max<int64_t>(begin - c.first_group, 0), last = std::min(end - c.first_group, groups.count);
-      for (int64_t g = first; g < last; ++g)
-        product.pack_panel(c.middle + groups.begin(g) * c.width, c.width, groups.size(g), c.width, c.down->input_scale(),
-                           c.hidden + groups.begin(g) * c.hidden_steps);
+      const int64_t first = std::max<int64_t>(begin - c.first_panel, 0), last = std::min(end - c.first_panel, c.panels.count);
+      for (int64_t p = first; p < last; ++p)
+        product.pack_panel(c.middle + c.panels.begin(p) * c.width, c.width, c.panels.size(p), c.panels.room(p), c.width,
+                           c.down->input_scale(), c.hidden + c.panels.begin(p) * c.hidden_steps);
     }
   }
 
@@ -211,7 +204,7 @@ class Experts {
 
   void gate_up(int thread, int threads) const {
     const auto units = [](const Chosen& c) { return c.tiles; };
-    const auto cost = [](const Chosen& c) { return c.cost(); };
+    const auto cost = [&](const Chosen& c) { return std::max<int64_t>(c.rows, kernels_.memory_bound_rows) * c.steps; };
     share(thread, threads, units, cost, [&](const Chosen& c, int64_t first, int64_t last) {
       for (int64_t t = first; t < last; ++t) gate_up_tile(c, t);
     });
@@ -235,63 +228,56 @@ class Experts {
     const bool spans = skip + columns > kTileColumns;
     const uint32_t *gate_tile = tile(*c.gate_up, t), *up_tile = tile(*c.gate_up, up);
     const uint32_t* next_tile = spans ? tile(*c.gate_up, up + 1) : up_tile;
-    alignas(64) float sums[kGroupRows][3 * kTileColumns];
+    alignas(64) float sums[kSumRows][3 * kTileColumns];
     const TilePair here{gate_tile, up_tile}, next = gate_and_up(t + 1 < c.tiles ? c : following(c), (t + 1) % c.tiles);
-    const Groups groups(c.rows);
-    for (int64_t g = 0; g < groups.count; ++g) {
-      const weir::cpu::Ahead ahead = ahead_of(groups, g, 0, groups.count, c.steps, here, next);
-      const uint32_t* panel = c.panels + groups.begin(g) * c.steps;
-      const int rows = groups.size(g);
-      product.multiply(panel, gate_tile, up_tile, c.steps, rows, sums[0], 3 * kTileColumns, 2 * kTileColumns, false, ahead);
+    const int64_t at_once = kSumRows / kernels_.panel_rows;
+    for (int64_t first = 0; first < c.panels.count; first += at_once) {
+      const int64_t last = std::min(first + at_once, c.panels.count);
+      const PanelRun run = c.run(c.input, first, last, c.input_steps);
+      const TilePair& soon = last < c.panels.count ? here : next;
+      product.multiply(run, here, soon, c.steps, sums[0], 3 * kTileColumns, 2 * kTileColumns, false);
       if (spans)
-        product.multiply(panel, next_tile, next_tile, c.steps, rows, sums[0] + 2 * kTileColumns, 3 * kTileColumns, kTileColumns, false,
-                         ahead);
-      const float *gate = sums[0], *up_sums = sums[0] + kTileColumns + skip;
-      if (c.middle != nullptr)
-        kernels_.silu_mul(gate, up_sums, 3 * kTileColumns, rows, columns, c.middle + groups.begin(g) * c.width + t * kTileColumns, c.width);
-      else
-        product_kernels(kernels_, out_type)
-            .silu_mul_panel(gate, up_sums, 3 * kTileColumns, rows, columns,
-                            c.hidden + groups.begin(g) * c.hidden_steps + num_steps(t * kTileColumns, out_type) * rows);
+        product.multiply(run, {next_tile, next_tile}, soon, c.steps, sums[0] + 2 * kTileColumns, 3 * kTileColumns, kTileColumns, false);
+      for (int64_t p = first; p < last; ++p) {
+        const float *gate = sums[c.panels.begin(p) - c.panels.begin(first)], *up_sums = gate + kTileColumns + skip;
+        const int rows = c.panels.size(p);
+        if (c.middle != nullptr)
+          kernels_.silu_mul(gate, up_sums, 3 * kTileColumns, rows, columns, c.middle + c.panels.begin(p) * c.width + t * kTileColumns,
+                            c.width);
+        else
+          product_kernels(kernels_, out_type)
+              .silu_mul_panel(gate, up_sums, 3 * kTileColumns, rows, c.panels.room(p), t * kTileColumns, c.width,
+                              c.hidden + c.panels.begin(p) * c.hidden_steps);
+      }
     }
   }
 
-  // results := columns [column, column + columns) of the second product, for all rows. `column` is the first of a tile.
-  void down(int thread, int64_t column, int64_t columns) const {
-    float* results = results_ + thread * rows_ * block_;
+  // y += the second products of this thread's tiles [first, last), of all rows.
+  void down(int64_t first, int64_t last) const {
     for (const Chosen& c : chosen_) {
       const ProductKernels& product = product_kernels(kernels_, c.down->dtype());
-      const Groups groups(c.rows);
-      for (int64_t done = 0; done < columns; done += kPair) {
-        const int64_t t = (column + done) / kTileColumns;
-        const int width = static_cast<int>(std::min(kPair, columns - done));
-        const uint32_t *tile0 = tile(*c.down, t), *tile1 = width > kTileColumns ? tile(*c.down, t + 1) : tile0;
-        const uint32_t* soon = done + kPair < columns ? tile(*c.down, t + 2) : tile(*following(c).down, column / kTileColumns);
-        const TilePair here{tile0, tile1}, next{soon, soon + c.hidden_steps * kTileColumns};
-        for (int64_t g = 0; g < groups.count; ++g)
-          product.multiply(c.hidden + groups.begin(g) * c.hidden_steps, tile0, tile1, c.hidden_steps, groups.size(g),
-                           results + (c.begin + groups.begin(g)) * block_ + done, block_, width, false,
-                           ahead_of(groups, g, 0, groups.count, c.hidden_steps, here, next));
+      for (int64_t t = first; t < last; t += 2) {
+        const TilePair here{tile(*c.down, t), tile(*c.down, t + 1 < last ? t + 1 : t)};
+        const PackedMatrix& after = t + 2 < last ? *c.down : *following(c).down;
+        const int64_t next = t + 2 < last ? t + 2 : first;
+        down_tiles(c, product, here, {tile(after, next), tile(after, next + 1)}, t,
+                   static_cast<int>(std::min<int64_t>((t + 1 < last ? 2 : 1) * kTileColumns, dim_ - t * kTileColumns)));
       }
     }
   }
 
-  void combine(int thread, int64_t column, int64_t columns) const {
-    const float* results = results_ + thread * rows_ * block_;
-    const float** terms = terms_ + thread * choices_;
-    float* factors = factors_ + thread * choices_;
-    for (int64_t t = 0; t < tokens_; ++t) {
-      // A few lines of every row of y: a pattern that the hardware does not foresee.
-      const float* soon = y_.data<float>() + std::min(t + kPrefetchTokens, tokens_ - 1) * y_.row_stride() + column;
-      for (int64_t c = 0; c < std::min(columns, 4 * kPair); c += kTileColumns) __builtin_prefetch(soon + c, 1);
-      int64_t count = 0;
-      for (int64_t k = 0; k < choices_; ++k) {
-        const int64_t row = row_of_[t * choices_ + k];
-        if (row < 0) continue;
-        terms[count] = results + row * block_;
-        factors[count++] = weights_.data<float>()[t * weights_.row_stride() + k];
-      }
-      kernels_.add_weighted(terms, factors, count, columns, y_.data<float>() + t * y_.row_stride() + column);
+  // Columns [16 t, 16 t + columns) for the rows of c.
+  void down_tiles(const Chosen& c, const ProductKernels& product, const TilePair& here, const TilePair& next, int64_t t,
+                  int columns) const {
+    alignas(64) float sums[kSumRows][2 * kTileColumns];
+    const int64_t at_once = kSumRows / kernels_.panel_rows;
+    for (int64_t p = 0; p < c.panels.count; p += at_once) {
+      const int64_t end = std::min(p + at_once, c.panels.count);
+      product.multiply(c.run(c.hidden, p, end, c.hidden_steps), here, end < c.panels.count ? here : next, c.down_steps, sums[0],
+                       2 * kTileColumns, columns, false);
+      const int64_t row = c.begin + c.panels.begin(p);
+      kernels_.scatter_add(sums[0], 2 * kTileColumns, c.panels.begin(end) - c.panels.begin(p), columns, factor_of_ + row, token_of_ + row,
+                           y_.data<float>() + t * kTileColumns, y_.row_stride());
     }
   }
 
@@ -301,15 +287,11 @@ class Experts {
   Tensor& y_;
   const Tensor& weights_;
   const int64_t tokens_, choices_, dim_;
-  int64_t rows_ = 0, num_groups_ = 0;
-  std::span<Chosen> chosen_;       // by rising expert
-  int32_t* token_of_ = nullptr;    // [P]
-  int32_t* row_of_ = nullptr;      // [T, K], -1: no expert
-  bool any_middle_ = false;        // some expert's second product is I8
-  int64_t block_ = 0;              // columns of results at a time
-  float* results_ = nullptr;       // [threads][P][block]
-  const float** terms_ = nullptr;  // [threads][K]
-  float* factors_ = nullptr;
+  int64_t rows_ = 0, num_panels_ = 0;
+  std::span<Chosen> chosen_;     // by rising expert
+  int32_t* token_of_ = nullptr;  // [P]
+  float* factor_of_ = nullptr;   // [P]
+  bool any_middle_ = false;      // some expert's second product is I8
 };
 
 }  // namespace

@@ -118,7 +118,7 @@ class InputForms {
 // Rows that several products read, rounded to each form they want once instead of once by each product. In the arena.
 class RoundedRows {
  public:
-  RoundedRows(Context& ctx, int64_t rows, int64_t k, const InputForms& forms);  // to be filled
+  RoundedRows(const weir::cpu::LinearKernels& kernels, Context& ctx, int64_t rows, int64_t k, const InputForms& forms);  // to be filled
   int64_t rows() const { return rows_; }
   int64_t k() const { return k_; }
   DeviceKind device() const { return DeviceKind::kCpu; }
@@ -142,7 +142,7 @@ RoundedRows round_rows(Context& ctx, const Tensor& x, const InputForms& forms);
 Tensor linear(Context& ctx, const RoundedRows& x, const PackedMatrix& w, const char* what = kLinear);
 Tensor linear(Context& ctx, const RoundedRows& x, std::span<const PackedMatrix> stacked);
 
-// y[t] += sum_k weights[t,k] · expert_{ids[t,k]}(x[t]), summed in the order k = 0 … K-1.  x [T, H]; y [T, H] F32.
+// y[t] += sum_k weights[t,k] · expert_{ids[t,k]}(x[t]), summed by rising expert.  x [T, H]; y [T, H] F32.
 // Each chosen expert's weights are read once per step for all tokens that chose it. Ids outside [0, E) are skipped (padding).
 void experts_add(Context& ctx, const RoundedRows& x, const Routing& routing, const ExpertWeights& experts, Tensor& y);
 void experts_add(Context& ctx, const Tensor& x, const Routing& routing, const ExpertWeights& experts, Tensor& y);

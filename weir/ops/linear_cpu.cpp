@@ -9,13 +9,14 @@ namespace {
 constexpr int64_t kPackAlone = 16 * 1024;
 // Below this many multiply-adds waking the other threads costs more than they bring.
 constexpr int64_t kMultiplyAlone = 32 * 1024;
-// Groups of rows that are multiplied with a pair of tiles before moving to the next pair: their panels should stay in the caches.
-constexpr int64_t kBlockGroups = 32;
+// Panels that are multiplied with a pair of tiles before moving to the next pair should stay in a core's own cache.
+constexpr int64_t kBlockBytes = int64_t{1} << 20;
 
-// Blocks of rows: as few as the caches allow, more when there are not enough tiles to occupy all threads.
-int64_t num_blocks(int64_t groups, int64_t tiles, int threads) {
-  int64_t blocks = ceil_div(groups, kBlockGroups);
-  while (threads > 1 && blocks * tiles < int64_t{8} * threads && 2 * blocks <= groups) blocks *= 2;
+// Blocks of panels: as few as the caches allow, more when there are not enough tiles to occupy all threads.
+int64_t num_blocks(const Panels& panels, int64_t steps, int64_t tiles, int threads) {
+  const int64_t bytes = panels.rows * steps * static_cast<int64_t>(sizeof(uint32_t));
+  int64_t blocks = std::clamp<int64_t>(ceil_div(bytes, kBlockBytes), 1, panels.count);
+  while (threads > 1 && blocks * tiles < int64_t{8} * threads && 2 * blocks <= panels.count) blocks *= 2;
   return blocks;
 }
 
@@ -34,22 +35,22 @@ void linear_cpu(const LinearKernels& kernels, Context& ctx, const Input& x, int6
   const int64_t n = w.n(), k = w.k();
   if (rows == 0 || n == 0) return;
   const ProductKernels& product = product_kernels(kernels, w.dtype());
-  const int64_t steps = num_steps(k, w.dtype()), tiles = num_tiles(n);
-  const Groups groups(rows);
+  const int64_t steps = num_steps(k, w.dtype()), tiles = num_tiles(n), input_steps = panel_steps(kernels, k, w.dtype());
+  const Panels all = kernels.panels(rows);
   const Arena::Scope scope(ctx.arena);
   const bool is_packed = x.panels != nullptr;
   uint32_t* const packed =
-      is_packed ? nullptr : static_cast<uint32_t*>(ctx.arena.bytes(static_cast<size_t>(rows * steps) * sizeof(uint32_t)));
+      is_packed ? nullptr : static_cast<uint32_t*>(ctx.arena.bytes(static_cast<size_t>(all.total_room() * input_steps) * sizeof(uint32_t)));
   const uint32_t* const panels = is_packed ? x.panels : packed;
 
   const auto pack = [&](int64_t first, int64_t last) {
-    for (int64_t g = first; g < last; ++g)
-      product.pack_panel(x.floats + groups.begin(g) * x.stride, x.stride, groups.size(g), k, w.input_scale(),
-                         packed + groups.begin(g) * steps);
+    for (int64_t p = first; p < last; ++p)
+      product.pack_panel(x.floats + all.begin(p) * x.stride, x.stride, all.size(p), all.room(p), k, w.input_scale(),
+                         packed + all.begin(p) * input_steps);
   };
   const bool alone = rows * n * k <= kMultiplyAlone;
   const int threads = alone ? 1 : ctx.pool.size();
-  const int64_t blocks = num_blocks(groups.count, tiles, threads);
+  const int64_t blocks = num_blocks(all, input_steps, tiles, threads);
   // Threads own contiguous runs of tiles, so each reads its weights as one stream. Runs of pairs, unless that would idle a thread.
   const int64_t unit = tiles >= int64_t{4} * threads ? 2 : 1, units = ceil_div(tiles, unit);
   const auto multiply = [&](int thread) {
@@ -60,24 +61,21 @@ void linear_cpu(const LinearKernels& kernels, Context& ctx, const Input& x, int6
       for (int64_t t = (item - block * units) * unit; t < tile_end; t += 2) {
         const bool both = t + 1 < tile_end;
         const int columns = static_cast<int>(std::min<int64_t>(n - t * kTileColumns, both ? 2 * kTileColumns : kTileColumns));
-        const uint32_t *tile0 = tile(w, t), *tile1 = both ? tile(w, t + 1) : tile0;
-        const TilePair here{tile0, tile1}, next{tile(w, t + 2), tile(w, t + 3)};
-        const int64_t g0 = groups.count * block / blocks, g1 = groups.count * (block + 1) / blocks;
-        for (int64_t g = g0; g < g1; ++g)
-          product.multiply(panels + groups.begin(g) * steps, tile0, tile1, steps, groups.size(g),
-                           y.data<float>() + groups.begin(g) * y.row_stride() + t * kTileColumns, y.row_stride(), columns, add,
-                           ahead_of(groups, g, g0, g1, steps, here, next));
+        const TilePair here{tile(w, t), tile(w, both ? t + 1 : t)}, next{tile(w, t + 2), tile(w, t + 3)};
+        const PanelRun run{panels, all, all.count * block / blocks, all.count * (block + 1) / blocks, input_steps};
+        float* to = y.data<float>() + all.begin(run.first) * y.row_stride() + t * kTileColumns;
+        product.multiply(run, here, next, steps, to, y.row_stride(), columns, add);
       }
       item = end;
     }
   };
 
   const bool pack_alone = alone || is_packed || rows * k <= kPackAlone;
-  if (pack_alone && !is_packed) pack(0, groups.count);
+  if (pack_alone && !is_packed) pack(0, all.count);
   if (alone) return multiply(0);
   ctx.pool.run([&](int thread) {
     if (!pack_alone) {
-      pack(groups.count * thread / threads, groups.count * (thread + 1) / threads);
+      pack(all.count * thread / threads, all.count * (thread + 1) / threads);
       ctx.pool.barrier();
     }
     multiply(thread);

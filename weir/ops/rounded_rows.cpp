@@ -1,4 +1,4 @@
-// Inputs of products, rounded once to what pack_panel makes of them: of one row after the other, or of the groups that a product
+// Inputs of products, rounded once to what pack_panel makes of them: of one row after the other, or in the panels that a product
 // multiplies.
 #include <algorithm>
 
@@ -15,22 +15,24 @@ void check_input(const Tensor& x, const char* what) {
   if (x.device() != DeviceKind::kCpu) not_built(what, x.device());
 }
 
-// Rows of group g, `stride` apart, in every form.
-void round_group(const LinearKernels& kernels, const float* rows, int64_t stride, const Groups& groups, int64_t g, const RoundedRows& out) {
+// Rows of panel p, `stride` apart, in every form.
+void round_panel(const LinearKernels& kernels, const float* rows, int64_t stride, const Panels& panels, int64_t p, const RoundedRows& out) {
   const auto forms = out.forms().list();
   for (size_t f = 0; f < forms.size(); ++f) {
     const auto& pack = product_kernels(kernels, forms[f].type).pack_panel;
-    const int64_t steps = num_steps(out.k(), forms[f].type);
-    uint32_t* to = out.steps(f) + groups.begin(g) * steps;
+    const int64_t steps = panel_steps(kernels, out.k(), forms[f].type);
+    uint32_t* to = out.steps(f) + panels.begin(p) * steps;
     if (!forms[f].by_rows)
-      pack(rows, stride, groups.size(g), out.k(), forms[f].scale, to);
+      pack(rows, stride, panels.size(p), panels.room(p), out.k(), forms[f].scale, to);
     else
-      for (int r = 0; r < groups.size(g); ++r) pack(rows + r * stride, stride, 1, out.k(), forms[f].scale, to + r * steps);
+      for (int r = 0; r < panels.size(p); ++r) pack(rows + r * stride, stride, 1, 1, out.k(), forms[f].scale, to + r * steps);
   }
 }
 
-// Groups per thread that outweigh waking one.
-int64_t min_groups(int64_t k) { return std::max<int64_t>(1, 16'384 / std::max<int64_t>(1, kGroupRows * k)); }
+// Panels per thread that outweigh waking one.
+int64_t min_panels(const LinearKernels& kernels, int64_t k) {
+  return std::max<int64_t>(1, 16'384 / std::max<int64_t>(1, kernels.panel_rows * k));
+}
 
 }  // namespace
 
@@ -54,9 +56,13 @@ void InputForms::add(const ExpertWeights& experts) {
   }
 }
 
-RoundedRows::RoundedRows(Context& ctx, int64_t rows, int64_t k, const InputForms& forms) : rows_(rows), k_(k), forms_(forms) {
-  for (size_t f = 0; f < forms.list().size(); ++f)
-    steps_[f] = static_cast<uint32_t*>(ctx.arena.bytes(static_cast<size_t>(rows * num_steps(k, forms.list()[f].type)) * sizeof(uint32_t)));
+RoundedRows::RoundedRows(const LinearKernels& kernels, Context& ctx, int64_t rows, int64_t k, const InputForms& forms)
+    : rows_(rows), k_(k), forms_(forms) {
+  for (size_t f = 0; f < forms.list().size(); ++f) {
+    const InputForm& form = forms.list()[f];
+    const int64_t room = form.by_rows ? rows : kernels.panels(rows).total_room();
+    steps_[f] = static_cast<uint32_t*>(ctx.arena.bytes(static_cast<size_t>(room * panel_steps(kernels, k, form.type)) * sizeof(uint32_t)));
+  }
 }
 
 const uint32_t* RoundedRows::steps(const InputForm& form) const {
@@ -67,11 +73,11 @@ const uint32_t* RoundedRows::steps(const InputForm& form) const {
 }
 
 RoundedRows round_rows_cpu(const LinearKernels& kernels, Context& ctx, const Tensor& x, const InputForms& forms) {
-  const RoundedRows out(ctx, x.dim(0), x.dim(1), forms);
-  const Groups groups(x.dim(0));
-  ctx.pool.parallel_for(groups.count, min_groups(x.dim(1)), [&](int64_t begin, int64_t end, int) {
-    for (int64_t g = begin; g < end; ++g)
-      round_group(kernels, x.data<float>() + groups.begin(g) * x.row_stride(), x.row_stride(), groups, g, out);
+  const RoundedRows out(kernels, ctx, x.dim(0), x.dim(1), forms);
+  const Panels panels = kernels.panels(x.dim(0));
+  ctx.pool.parallel_for(panels.count, min_panels(kernels, x.dim(1)), [&](int64_t begin, int64_t end, int) {
+    for (int64_t p = begin; p < end; ++p)
+      round_panel(kernels, x.data<float>() + panels.begin(p) * x.row_stride(), x.row_stride(), panels, p, out);
   });
   return out;
 }
@@ -86,18 +92,18 @@ RoundedRows rms_norm_rounded(Context& ctx, const Tensor& x, const Tensor& w, flo
   check_input(x, "rms_norm_rounded");
   const int64_t k = x.dim(1);
   WEIR_CHECK(w.dtype() == DType::kF32 && w.shape() == Shape{k}, "rms_norm_rounded w ", w.shape().str(), " for ", x.shape().str());
-  const RoundedRows out(ctx, x.dim(0), k, forms);
-  const Arena::Scope scope(ctx.arena);
-  const Tensor normed = ctx.arena.empty({ctx.pool.size(), kGroupRows, k});  // a group of each thread, in its own cache
-  const auto& norm = cpu::elementwise_kernels(cpu::active_isa()).rms_norm;
   const LinearKernels& kernels = cpu::linear_kernels();
-  const Groups groups(x.dim(0));
-  ctx.pool.parallel_for(groups.count, min_groups(k), [&](int64_t begin, int64_t end, int thread) {
-    float* rows = normed.data<float>() + thread * kGroupRows * k;
-    for (int64_t g = begin; g < end; ++g) {
-      for (int r = 0; r < groups.size(g); ++r)
-        norm(x.data<float>() + (groups.begin(g) + r) * x.row_stride(), w.data<float>(), rows + r * k, k, eps);
-      round_group(kernels, rows, k, groups, g, out);
+  const RoundedRows out(kernels, ctx, x.dim(0), k, forms);
+  const Arena::Scope scope(ctx.arena);
+  const Tensor normed = ctx.arena.empty({ctx.pool.size(), kernels.panel_rows, k});  // a panel of each thread, in its own cache
+  const auto& norm = cpu::elementwise_kernels(cpu::active_isa()).rms_norm;
+  const Panels panels = kernels.panels(x.dim(0));
+  ctx.pool.parallel_for(panels.count, min_panels(kernels, k), [&](int64_t begin, int64_t end, int thread) {
+    float* rows = normed.data<float>() + thread * kernels.panel_rows * k;
+    for (int64_t p = begin; p < end; ++p) {
+      for (int r = 0; r < panels.size(p); ++r)
+        norm(x.data<float>() + (panels.begin(p) + r) * x.row_stride(), w.data<float>(), rows + r * k, k, eps);
+      round_panel(kernels, rows, k, panels, p, out);
     }
   });
   return out;

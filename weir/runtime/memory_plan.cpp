@@ -8,6 +8,7 @@
 #include "weir/base/error.h"
 #include "weir/core/config.h"
 #include "weir/models/qwen3_5.h"
+#include "weir/runtime/draft_backlog.h"
 
 namespace weir {
 namespace {
@@ -75,13 +76,15 @@ MemoryPlan plan_memory(const ModelConfig& config, const MemoryRequest& request) 
   plan.activations = activation_bytes(config, request.max_num_batched_tokens, sampled, request.threads, request.with_mtp);
   plan.page_bytes = kv_bytes_per_token(config, request.types.kv, request.with_mtp) * kPageTokens;
   plan.slot_bytes = state_bytes_per_slot(config, request.types.state);
+  // With a slot goes what waits for the draft head.
+  const int64_t slot_size = std::max<int64_t>(plan.slot_bytes + (request.with_mtp ? DraftBacklog::bytes_per_slot(config.hidden) : 0), 1);
   plan.types = request.types;
   plan.max_num_seqs = request.max_num_seqs;
   plan.max_model_len = request.max_model_len > 0 ? request.max_model_len : static_cast<int32_t>(config.max_position);
 
   const int64_t fixed = plan.weights + plan.activations;
   const int64_t room = request.cache_bytes > 0 ? request.cache_bytes : request.budget - fixed;
-  const int64_t one_page = std::max<int64_t>(plan.page_bytes, 1), least = plan.slot_bytes + one_page * 4;
+  const int64_t one_page = std::max<int64_t>(plan.page_bytes, 1), least = slot_size + one_page * 4;
   if (room < least)
     fail(ErrorCode::kResourceExhausted, "weights (", human(plan.weights), ") and activations (", human(plan.activations), ") leave ",
          human(room), " of ", human(request.budget), " for the caches; at least ", human(least),
@@ -89,14 +92,14 @@ MemoryPlan plan_memory(const ModelConfig& config, const MemoryRequest& request) 
          "), raise --memory-utilization, or use a machine with ", human(fixed + least), " free");
 
   // Slots first, at most half of the room: a sequence without a slot cannot run, a sequence with few pages can wait for more.
-  const int64_t slots_that_fit = std::max<int64_t>(1, room / 2 / std::max<int64_t>(plan.slot_bytes, 1));
+  const int64_t slots_that_fit = std::max<int64_t>(1, room / 2 / slot_size);
   if (slots_that_fit < plan.max_num_seqs) {
     plan.notice += concat("--max-num-seqs lowered from ", plan.max_num_seqs, " to ", slots_that_fit,
                           ": a sequence's delta-net state takes ", human(plan.slot_bytes), ". ");
     plan.max_num_seqs = static_cast<int32_t>(slots_that_fit);
   }
   // Then snapshots: what is asked for, else a quarter of the room. Whatever is asked for, a quarter is left to pages.
-  const int64_t slot_size = std::max<int64_t>(plan.slot_bytes, 1), live = plan.max_num_seqs * slot_size;
+  const int64_t live = plan.max_num_seqs * slot_size;
   const int64_t most_snapshots = std::max<int64_t>(0, room - room / 4 - live) / slot_size;
   const int64_t longest_prompt =
       pages_for(request.max_model_len) * one_page;  // a length that was asked for goes before snapshots that were not
@@ -108,7 +111,7 @@ MemoryPlan plan_memory(const ModelConfig& config, const MemoryRequest& request) 
     plan.notice +=
         concat("--num-state-snapshots lowered from ", snapshots, " to ", plan.num_snapshots, ": ", human(plan.slot_bytes), " each. ");
   plan.num_slots = plan.max_num_seqs + plan.num_snapshots;
-  plan.slots = plan.num_slots * plan.slot_bytes;
+  plan.slots = plan.num_slots * slot_size;
 
   const int64_t page_room = (room - plan.slots) / one_page;
   const int64_t wanted = int64_t{pages_for(plan.max_model_len)} * plan.max_num_seqs;  // more could never be used

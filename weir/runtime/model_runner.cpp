@@ -52,6 +52,7 @@ ModelRunner::ModelRunner(std::unique_ptr<Qwen3_5> model, std::unique_ptr<ThreadP
       model_(std::move(model)),
       arena_(static_cast<size_t>(config_.arena_bytes)),
       cache_(model_->make_cache(config_.cache.num_pages, config_.cache.num_slots, config_.types)) {
+  if (model_->has_mtp()) backlog_.emplace(config_.cache.num_slots, model_->config().hidden);
   for (int thread = 0; thread < pool_->size(); ++thread) scratch_.emplace_back(config_.num_tokens);
   pool_->set_profiler(config_.profiler);
 }
@@ -68,14 +69,14 @@ StepResult ModelRunner::run(const StepPlan& plan, StepResult storage) {
   arena_.reset();
   const ModelInput input = [&] {
     const Span span(config_.profiler, "input");
-    return build_input(plan, config_.cache.num_pages, config_.cache.num_slots, static_cast<int32_t>(model_->config().vocab_size), arena_);
+    return input_of(plan);
   }();
   ops::Context ctx{*pool_, arena_, config_.profiler};
   Step step{.ctx = ctx, .rows = input.rows, .rope = model_->rope(ctx, input.positions), .cache = cache_, .tp = tp_};
   const Tensor hidden = model_->forward(step, input.ids);
   report_prompts(plan, input, step, hidden, result);
   sample_rows(plan, input, step, hidden, result);
-  draft_rows(plan, step, hidden, result);
+  draft_rows(plan, input, ctx, hidden, result);
   return result;
 }
 
@@ -160,35 +161,31 @@ void ModelRunner::sample_rows(const StepPlan& plan, const ModelInput& input, Ste
   }
 }
 
-void ModelRunner::draft_rows(const StepPlan& plan, Step& step, const Tensor& hidden, StepResult& result) {
-  if (!model_->has_mtp() || plan.rows.empty()) return;
+void ModelRunner::draft_rows(const StepPlan& plan, const ModelInput& input, ops::Context& ctx, const Tensor& hidden, StepResult& result) {
+  if (!backlog_) return;
   const Span span(config_.profiler, "draft");
 
-  // The head takes in every token of the step with its true successor, whether a guess is wanted or not, so that its keys and values have
-  // no holes. What it writes for refused drafts is written again when their positions are computed for real.
-  std::vector<int32_t> successors, at;  // at: the tokens from which guesses are drawn
-  std::vector<Guess> guesses;
-  for (size_t r = 0; r < plan.rows.size(); ++r) {
-    const SeqStep& row = plan.rows[r];
-    const RowResult& out = result.rows[r];
-    const auto first = static_cast<int32_t>(successors.size());
-    successors.insert(successors.end(), row.tokens.begin() + 1, row.tokens.end());
-    successors.push_back(row.next.value_or(row.tokens.back()));
-    if (out.tokens.empty()) continue;
-    const int32_t kept = last_kept(row, out);
-    successors[static_cast<size_t>(first) + static_cast<size_t>(kept)] = out.tokens.back();
-    if (row.want_drafts == 0) continue;
-    guesses.push_back({r, row.start + kept, out.tokens.back()});
-    at.push_back(first + kept);
-  }
-  Tensor x = model_->draft_input(step, ints(arena_, successors), hidden);
+  // The head takes in every token with its true successor, as pages fill or when a guess needs it, so that its keys and values have no
+  // holes.
+  const DraftIntake intake = backlog_->take(plan, result.rows, input, hidden, arena_);
+  if (intake.plan.rows.empty()) return;
+  const ModelInput taken = input_of(intake.plan);
+  Step step{.ctx = ctx, .rows = taken.rows, .rope = model_->rope(ctx, taken.positions), .cache = cache_, .tp = tp_};
+  Tensor x = model_->draft_input(step, taken.ids, intake.hidden);
   model_->draft_remember(step, x);
 
+  std::vector<int32_t> at;  // the tokens from which guesses are drawn
+  std::vector<Guess> guesses;
+  for (size_t r = 0; r < plan.rows.size(); ++r) {
+    if (intake.last[r] < 0) continue;
+    guesses.push_back({r, plan.rows[r].start + last_kept(plan.rows[r], result.rows[r]), result.rows[r].tokens.back()});
+    at.push_back(intake.last[r]);
+  }
   for (int32_t depth = 1; !guesses.empty(); ++depth) {
-    const ModelInput input = input_of(plan, guesses);
-    Step one{.ctx = step.ctx, .rows = input.rows, .rope = model_->rope(step.ctx, input.positions), .cache = cache_, .tp = tp_};
-    x = ops::gather_rows(step.ctx, x, ints(arena_, at));
-    const Tensor y = model_->draft(one, depth == 1 ? x : model_->draft_input(one, input.ids, x));
+    const ModelInput next = input_of(plan, guesses);
+    Step one{.ctx = ctx, .rows = next.rows, .rope = model_->rope(ctx, next.positions), .cache = cache_, .tp = tp_};
+    x = ops::gather_rows(ctx, x, ints(arena_, at));
+    const Tensor y = model_->draft(one, depth == 1 ? x : model_->draft_input(one, next.ids, x));
     const std::vector<Token> tokens = likeliest(one, y);
     std::vector<Guess> further;
     at.clear();
@@ -206,6 +203,10 @@ void ModelRunner::draft_rows(const StepPlan& plan, Step& step, const Tensor& hid
   }
 }
 
+ModelInput ModelRunner::input_of(const StepPlan& plan) {
+  return build_input(plan, config_.cache.num_pages, config_.cache.num_slots, static_cast<int32_t>(model_->config().vocab_size), arena_);
+}
+
 // One row per guess: the token that the head reads, at its position.
 ModelInput ModelRunner::input_of(const StepPlan& plan, const std::vector<Guess>& guesses) {
   StepPlan out;
@@ -215,7 +216,7 @@ ModelInput ModelRunner::input_of(const StepPlan& plan, const std::vector<Guess>&
         {.seq = row.seq, .start = guess.position, .tokens = {guess.token}, .pages = row.pages, .state_write = row.state_write});
     if (guess.position > 0) out.rows.back().state_read = row.state_write;  // the head has no state; the plan must be well-formed
   }
-  return build_input(out, config_.cache.num_pages, config_.cache.num_slots, static_cast<int32_t>(model_->config().vocab_size), arena_);
+  return input_of(out);
 }
 
 std::vector<Token> ModelRunner::likeliest(Step& step, const Tensor& hidden) {

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "weir/core/config.h"
 #include "weir/core/executor.h"
 #include "weir/models/qwen3_5.h"
+#include "weir/runtime/draft_backlog.h"
 #include "weir/runtime/model_input.h"
 #include "weir/runtime/sampler.h"
 #include "weir/runtime/tier_store.h"
@@ -39,7 +41,7 @@ class ModelRunner {
   void run_tier(const TierOps& ops);
   void report_prompts(const StepPlan& plan, const ModelInput& input, Step& step, const Tensor& hidden, StepResult& result);
   void sample_rows(const StepPlan& plan, const ModelInput& input, Step& step, const Tensor& hidden, StepResult& result);
-  void draft_rows(const StepPlan& plan, Step& step, const Tensor& hidden, StepResult& result);
+  void draft_rows(const StepPlan& plan, const ModelInput& input, ops::Context& ctx, const Tensor& hidden, StepResult& result);
 
   // What the draft head reads to guess once more for a row of the plan.
   struct Guess {
@@ -47,6 +49,7 @@ class ModelRunner {
     int32_t position;  // within the sequence
     Token token;       // the one that follows it
   };
+  ModelInput input_of(const StepPlan& plan);
   ModelInput input_of(const StepPlan& plan, const std::vector<Guess>& guesses);
   std::vector<Token> likeliest(Step& step, const Tensor& hidden);
   std::span<float> known(const Tensor& logits, int64_t row) const;  // a row of logits without the vocabulary's padding
@@ -62,6 +65,7 @@ class ModelRunner {
   std::unique_ptr<Qwen3_5> model_;
   Arena arena_;
   CacheTensors cache_;
+  std::optional<DraftBacklog> backlog_;  // nullopt: there is no draft head
   SelfCommunicator tp_;
   // Kept from step to step, so that steps allocate nothing.
   std::vector<SampleScratch> scratch_;  // per thread

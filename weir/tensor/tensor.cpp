@@ -9,6 +9,7 @@
 
 #include "weir/base/error.h"
 #include "weir/tensor/arena.h"
+#include "weir/tensor/huge_pages.h"
 
 namespace weir {
 
@@ -76,8 +77,6 @@ int64_t dense_row(const Shape& shape) {
   return n;
 }
 
-constexpr size_t kHugePage = size_t{2} << 20;
-
 std::shared_ptr<void> allocate(size_t bytes) {
   if (bytes < kHugePage) {
     const size_t rounded = (bytes + 63) / 64 * 64;
@@ -87,13 +86,9 @@ std::shared_ptr<void> allocate(size_t bytes) {
     return {data, std::free};
   }
   // Zero pages come on first touch, so the thread that packs or fills a weight also places it.
-  const size_t mapped = bytes + kHugePage;
-  void* base = ::mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (base == MAP_FAILED) fail(ErrorCode::kResourceExhausted, "cannot map ", bytes, " bytes of memory");
-  const auto address = reinterpret_cast<uintptr_t>(base);
-  void* data = reinterpret_cast<void*>((address + kHugePage - 1) / kHugePage * kHugePage);
-  ::madvise(data, bytes, MADV_HUGEPAGE);
-  return {data, [base, mapped](void*) { ::munmap(base, mapped); }};
+  void* data = map_huge_pages(nullptr, bytes);
+  if (data == nullptr) fail(ErrorCode::kResourceExhausted, "cannot map ", bytes, " bytes of memory");
+  return {data, [bytes](void* p) { ::munmap(p, bytes); }};
 }
 
 }  // namespace
@@ -147,10 +142,8 @@ Tensor Tensor::operator[](int64_t i) const {
 }
 
 Arena::Arena(size_t bytes) : capacity_((bytes + kHugePage - 1) / kHugePage * kHugePage) {
-  void* base = ::mmap(nullptr, capacity_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (base == MAP_FAILED) fail(ErrorCode::kResourceExhausted, "cannot reserve ", bytes, " bytes for activations");
-  ::madvise(base, capacity_, MADV_HUGEPAGE);
-  base_ = static_cast<std::byte*>(base);
+  base_ = static_cast<std::byte*>(map_huge_pages(nullptr, capacity_));
+  if (base_ == nullptr) fail(ErrorCode::kResourceExhausted, "cannot reserve ", bytes, " bytes for activations");
 }
 
 Arena::~Arena() { ::munmap(base_, capacity_); }

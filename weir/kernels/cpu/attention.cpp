@@ -72,6 +72,7 @@ void store_kv_f32(const float* k, int64_t k_stride, const float* v, int64_t v_st
 
 const AttentionKernels& attention_kernels(Isa isa) {
   switch (isa) {
+    case Isa::kAmx: return amx::kAttention;
     case Isa::kAvx512: return avx512::kAttention;
     case Isa::kAvx2: return avx2::kAttention;
     case Isa::kScalar: break;

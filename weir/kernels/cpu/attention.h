@@ -3,7 +3,7 @@
 // A page holds kPageTokens keys, then as many values, per kv head as F32, BF16 or I8:
 //   F32   keys [dim][16 tokens]                 values [16 tokens][dim]
 //   BF16  keys [dim / 2][16 tokens][2 of dim]   values [8 pairs of tokens][dim][2 tokens]
-//   I8    as F32, each followed by the F32 scales [16 tokens] of its rows: x = scale · byte, scale = max|x| / 127
+//   I8    as F32, each followed by the F32 scales [16 tokens] of its rows: x = scale · byte, scale = max|x| / 127; computed with as BF16
 // so that lanes are tokens in q·k (no horizontal sums) and elements in p·v, and two BF16 factors lie side by side for the dot-product
 // instruction. The layout is the same for every instruction set.
 //
@@ -22,7 +22,7 @@ constexpr int64_t kSegmentTokens = 256;
 
 struct AttentionSegment {
   int64_t num_queries, dim;
-  const void* queries;    // [num_queries, dim] of the pool's type; F32 when that is I8
+  const void* queries;    // [num_queries, dim] of the pool's type; BF16 when that is I8
   const int32_t* limits;  // [num_queries] query m sees the first limits[m] keys of the segment, 0 … kSegmentTokens
   const void* pool;
   const int32_t* pages;  // page ids of the segment
@@ -33,10 +33,13 @@ struct AttentionSegment {
   float* max;      // [num_queries] largest score, -infinity for limit 0
   float* sum;      // [num_queries] Σ exp(score - max)
   float* out;      // [num_queries, dim] Σ exp(score - max) v
-  float* scratch;  // attention_scratch_floats(num_queries)
+  float* scratch;  // attention_scratch_floats(), 64-byte aligned
 };
 
-constexpr int64_t attention_scratch_floats(int64_t num_queries) { return num_queries * kSegmentTokens; }
+constexpr int64_t kMaxAttentionDim = 512;  // of pages of I8
+constexpr int64_t attention_scratch_floats(int64_t num_queries, int64_t dim, bool is_i8) {
+  return num_queries * kSegmentTokens + (is_i8 ? kSegmentTokens * dim : 0);
+}
 
 struct AttentionKernels {
   // The BF16 kernel rounds exp(score - max) to BF16, in the sum too.
@@ -68,6 +71,9 @@ namespace avx2 {
 extern const AttentionKernels kAttention;
 }
 namespace avx512 {
+extern const AttentionKernels kAttention;
+}
+namespace amx {
 extern const AttentionKernels kAttention;
 }
 

@@ -19,8 +19,8 @@ uint16_t rounded(float x) {
 struct F32 {
   using Element = float;
   using Query = float;
-  static float scale(const float*, int64_t, int64_t) { return 1.0f; }
-  static float read(float x) { return x; }
+  static float query(float x) { return x; }
+  static float read(const float* rows, int64_t at, int64_t, int64_t) { return rows[at]; }
   static float probability(float p) { return p; }
   static int64_t key(int64_t d, int64_t t) { return d * kPageTokens + t; }
   static int64_t value(int64_t d, int64_t t, int64_t dim) { return t * dim + d; }
@@ -29,8 +29,8 @@ struct F32 {
 struct BF16 {
   using Element = uint16_t;
   using Query = uint16_t;
-  static float scale(const uint16_t*, int64_t, int64_t) { return 1.0f; }
-  static float read(uint16_t x) { return widened(x); }
+  static float query(uint16_t x) { return widened(x); }
+  static float read(const uint16_t* rows, int64_t at, int64_t, int64_t) { return widened(rows[at]); }
   static float probability(float p) { return widened(rounded(p)); }
   static int64_t key(int64_t d, int64_t t) { return (d / 2 * kPageTokens + t) * 2 + d % 2; }
   static int64_t value(int64_t d, int64_t t, int64_t dim) { return (t / 2 * dim + d) * 2 + t % 2; }
@@ -38,12 +38,13 @@ struct BF16 {
 
 struct I8 : F32 {
   using Element = int8_t;
-  static float read(float x) { return x; }
-  static float read(int8_t x) { return static_cast<float>(x); }
-  static float scale(const int8_t* rows, int64_t t, int64_t dim) {
-    float value;
-    std::memcpy(&value, rows + kPageTokens * dim + t * static_cast<int64_t>(sizeof(value)), sizeof(value));
-    return value;
+  using Query = uint16_t;
+  static float query(uint16_t x) { return widened(x); }
+  static float probability(float p) { return BF16::probability(p); }
+  static float read(const int8_t* rows, int64_t at, int64_t t, int64_t dim) {
+    float scale;
+    std::memcpy(&scale, rows + kPageTokens * dim + t * static_cast<int64_t>(sizeof(scale)), sizeof(scale));
+    return widened(rounded(static_cast<float>(rows[at]) * scale));
   }
 };
 
@@ -59,8 +60,9 @@ void segment(const AttentionSegment& s) {
     for (int64_t j = 0; j < s.limits[m]; ++j) {
       const auto* keys = pool + s.pages[j / kPageTokens] * s.page_stride + s.keys;
       float score = 0.0f;
-      for (int64_t d = 0; d < s.dim; ++d) score += Type::read(q[d]) * Type::read(keys[Type::key(d, j % kPageTokens)]);
-      p[j] = score * (s.scale * Type::scale(keys, j % kPageTokens, s.dim));
+      for (int64_t d = 0; d < s.dim; ++d)
+        score += Type::query(q[d]) * Type::read(keys, Type::key(d, j % kPageTokens), j % kPageTokens, s.dim);
+      p[j] = score * s.scale;
       max = p[j] > max ? p[j] : max;
     }
     float sum = 0.0f;
@@ -69,8 +71,8 @@ void segment(const AttentionSegment& s) {
       const auto* values = pool + s.pages[j / kPageTokens] * s.page_stride + s.values;
       const float weight = Type::probability(std::exp(p[j] - max));
       sum += weight;
-      const float scaled = weight * Type::scale(values, j % kPageTokens, s.dim);
-      for (int64_t d = 0; d < s.dim; ++d) out[d] += scaled * Type::read(values[Type::value(d, j % kPageTokens, s.dim)]);
+      for (int64_t d = 0; d < s.dim; ++d)
+        out[d] += weight * Type::read(values, Type::value(d, j % kPageTokens, s.dim), j % kPageTokens, s.dim);
     }
     s.max[m] = max;
     s.sum[m] = sum;

@@ -40,6 +40,7 @@ const CoreCeilings kCeilingsScalar = {read, floats, floats, integers};
 
 const CoreCeilings& core_ceilings(Isa isa) {
   switch (isa) {
+    case Isa::kAmx: return kCeilingsAmx;
     case Isa::kAvx512: return kCeilingsAvx512;
     case Isa::kAvx2: return kCeilingsAvx2;
     case Isa::kScalar: break;

@@ -16,7 +16,7 @@ struct CoreCeilings {
   double (*i8)(int64_t rounds);
 };
 
-extern const CoreCeilings kCeilingsScalar, kCeilingsAvx2, kCeilingsAvx512;
+extern const CoreCeilings kCeilingsScalar, kCeilingsAvx2, kCeilingsAvx512, kCeilingsAmx;
 const CoreCeilings& core_ceilings(Isa isa);
 
 }  // namespace weir::cpu

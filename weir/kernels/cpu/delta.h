@@ -26,9 +26,9 @@ struct DeltaBlock {
   const float* betas;        // [num_new]
   const float* values;
   int64_t values_stride;  // [num_new, columns]
-  const float* state;
-  int64_t stride;  // [k_dim, columns] before the block; the log's updates have the same stride
-  float* updates;  // [num_old + num_new, columns], the new ones are written
+  const float* state;     // null: zeros, whose products are left out
+  int64_t stride;         // [k_dim, columns] before the block; the log's updates have the same stride
+  float* updates;         // [num_old + num_new, columns], the new ones are written
   float* out;
   int64_t out_stride;  // [num_new, columns]
   float* scratch;      // delta_scratch_floats()
@@ -39,11 +39,11 @@ constexpr int64_t delta_scratch_floats(int64_t columns) { return kMaxDeltaBlock 
 // state_out = exp(Γ_last) state_in + Σ_j exp(Γ_last - Γ_j) k_j ⊗ u_j over the `count` entries of a log.  state_out may be state_in.
 struct DeltaFold {
   int64_t k_dim, columns, count;
-  const float* keys;     // [count, k_dim]
-  const float* decays;   // [count] Γ
-  const float* updates;  // [count, columns], rows `stride` apart
-  const float* state_in;
-  float* state_out;  // [k_dim, columns], rows `stride` apart
+  const float* keys;      // [count, k_dim]
+  const float* decays;    // [count] Γ
+  const float* updates;   // [count, columns], rows `stride` apart
+  const float* state_in;  // null: zeros
+  float* state_out;       // [k_dim, columns], rows `stride` apart
   int64_t stride;
   float* scratch;  // delta_scratch_floats()
 };

@@ -15,7 +15,7 @@ float dot(const float* a, const float* b, int64_t n) {
 void times_state(const float* x, const DeltaBlock& b, float* y) {
   for (int64_t d = 0; d < b.columns; ++d) y[d] = 0.0f;
   for (int64_t c = 0; c < b.k_dim; ++c)
-    for (int64_t d = 0; d < b.columns; ++d) y[d] += x[c] * b.state[c * b.stride + d];
+    for (int64_t d = 0; b.state != nullptr && d < b.columns; ++d) y[d] += x[c] * b.state[c * b.stride + d];
 }
 
 void add_scaled(float scale, const float* x, float* y, int64_t n) {
@@ -51,7 +51,8 @@ void block(const DeltaBlock& b) {
 void fold(const DeltaFold& f) {
   const float last = f.decays[f.count - 1];
   for (int64_t c = 0; c < f.k_dim; ++c)
-    for (int64_t d = 0; d < f.columns; ++d) f.state_out[c * f.stride + d] = std::exp(last) * f.state_in[c * f.stride + d];
+    for (int64_t d = 0; d < f.columns; ++d)
+      f.state_out[c * f.stride + d] = f.state_in == nullptr ? 0.0f : std::exp(last) * f.state_in[c * f.stride + d];
   for (int64_t j = 0; j < f.count; ++j) {
     const float weight = std::exp(last - f.decays[j]);
     for (int64_t d = 0; d < f.columns; ++d) f.scratch[d] = weight * f.updates[j * f.stride + d];

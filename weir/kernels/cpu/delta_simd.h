@@ -16,7 +16,7 @@ struct Product {
   int64_t b_row;
   const float* in;  // null: 0
   int64_t in_row;
-  const float* scale;  // null: 1
+  const float* scale;  // of `in`; null: 1
   int64_t scale_row;   // 0: the same for all rows
   float* out;
   int64_t out_row;
@@ -37,7 +37,7 @@ inline void product_tile(const Product& x, int64_t row, int64_t column, M mask) 
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
       sum[r][v] = x.in == nullptr ? zero() : load(x.in + (row + r) * x.in_row + column + v * kLanes, mask);
-      if (x.scale != nullptr) sum[r][v] = mul(sum[r][v], broadcast(x.scale[(row + r) * x.scale_row]));
+      if (x.in != nullptr && x.scale != nullptr) sum[r][v] = mul(sum[r][v], broadcast(x.scale[(row + r) * x.scale_row]));
     }
   const float* a = x.a + row * x.a_row;
   const float* b = x.b + column;
@@ -147,9 +147,10 @@ inline void token_columns(const DeltaBlock& b, const float* k_k, const float* q_
   Vec u[kVectors], o[kVectors];
 #pragma GCC unroll 8
   for (int v = 0; v < kVectors; ++v) u[v] = o[v] = zero();
-  const float* state = b.state + column;
+  const float* state = b.state == nullptr ? b.updates + column : b.state + column;  // never read when null
   const float* update = b.updates + column;
-  for (int64_t c = 0; c < b.k_dim; ++c, state += b.stride) {
+  const int64_t depth = b.state == nullptr ? 0 : b.k_dim;
+  for (int64_t c = 0; c < depth; ++c, state += b.stride) {
     const Vec k = broadcast(b.keys[c]), q = broadcast(b.queries[c]);
     if (c < b.num_old) {
 #pragma GCC unroll 8
@@ -244,8 +245,16 @@ void block(const DeltaBlock& b) {
   if (b.num_new == 1) return token(b, k_k, q_k, from_start[0]);
 
   float* const updates = b.updates + b.num_old * b.stride;
-  product({b.num_new, b.columns, b.k_dim, b.keys, b.k_dim, 1, b.state, b.stride, nullptr, 0, nullptr, 0, updates, b.stride});
-  product({b.num_new, b.columns, b.k_dim, b.queries, b.k_dim, 1, b.state, b.stride, nullptr, 0, nullptr, 0, o, b.columns});
+  // Wanted behind the two products; rows far apart, which the hardware does not foresee.
+  for (int64_t t = 0; t < b.num_new; ++t)
+    for (int64_t d = 0; d < b.columns; d += 16) {
+      fetch(b.values + t * b.values_stride + d);
+      __builtin_prefetch(b.out + t * b.out_stride + d, 1, 2);
+    }
+  const int64_t depth = b.state == nullptr ? 0 : b.k_dim;
+  const float* state = b.state == nullptr ? b.updates : b.state;  // never read when null
+  product({b.num_new, b.columns, depth, b.keys, b.k_dim, 1, state, b.stride, nullptr, 0, nullptr, 0, updates, b.stride});
+  product({b.num_new, b.columns, depth, b.queries, b.k_dim, 1, state, b.stride, nullptr, 0, nullptr, 0, o, b.columns});
   for (int64_t t = 0; t < b.num_new; ++t) {
     const Vec decay = broadcast(from_start[t]);
     for_lanes(b.columns, [&](int64_t d, auto mask) {

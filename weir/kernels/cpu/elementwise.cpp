@@ -6,6 +6,7 @@ namespace weir::cpu {
 
 const ElementwiseKernels& elementwise_kernels(Isa isa) {
   switch (isa) {
+    case Isa::kAmx:
     case Isa::kAvx512: return avx512::kElementwise;
     case Isa::kAvx2: return avx2::kElementwise;
     case Isa::kScalar: break;

@@ -1,11 +1,21 @@
 #include "weir/kernels/cpu/isa.h"
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
 
 namespace weir::cpu {
 namespace {
+
+// Tile registers are 8 KB that every switch between threads may have to save, so Linux wants to be asked for them, once per process.
+bool may_use_tiles() {
+  constexpr int kArchReqXcompPerm = 0x1023, kTileData = 18;
+  return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") && __builtin_cpu_supports("amx-int8") &&
+         syscall(SYS_arch_prctl, kArchReqXcompPerm, kTileData) == 0;
+}
 
 std::vector<Isa> detect() {
   std::vector<Isa> isas{Isa::kScalar};
@@ -15,6 +25,7 @@ std::vector<Isa> detect() {
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni"))
     isas.push_back(Isa::kAvx512);
+  if (isas.back() == Isa::kAvx512 && may_use_tiles()) isas.push_back(Isa::kAmx);
   return isas;
 }
 
@@ -37,6 +48,7 @@ const char* name(Isa isa) {
     case Isa::kScalar: return "scalar";
     case Isa::kAvx2: return "avx2";
     case Isa::kAvx512: return "avx512";
+    case Isa::kAmx: return "amx";
   }
   return "?";
 }

@@ -7,10 +7,10 @@
 namespace weir::cpu {
 
 // Ordered: each one can run all kernels of those before it. kAvx2 includes FMA and F16C; kAvx512 means F, BW, VL, DQ, BF16
-// and VNNI.
-enum class Isa : uint8_t { kScalar, kAvx2, kAvx512 };
+// and VNNI; kAmx adds TILE, BF16 and INT8 (Xeon from the fourth generation on): products of matrices run there, the rest on AVX-512.
+enum class Isa : uint8_t { kScalar, kAvx2, kAvx512, kAmx };
 
-const char* name(Isa isa);  // "scalar", "avx2", "avx512": also the values of WEIR_CPU_ISA
+const char* name(Isa isa);  // "scalar", "avx2", "avx512", "amx": also the values of WEIR_CPU_ISA
 
 // What this processor and its operating system can run, kScalar first.
 const std::vector<Isa>& available_isas();

@@ -6,6 +6,7 @@ namespace weir::cpu {
 
 const LinearKernels& linear_kernels(Isa isa) {
   switch (isa) {
+    case Isa::kAmx: return kLinearAmx;
     case Isa::kAvx512: return kLinearAvx512;
     case Isa::kAvx2: return kLinearAvx2;
     case Isa::kScalar: break;

@@ -1,6 +1,6 @@
 #include <cstdint>
 
-#include "weir/kernels/cpu/linear.h"
+#include "weir/kernels/cpu/linear_steps.h"
 #include "weir/kernels/cpu/vec.h"
 
 namespace weir::cpu {
@@ -141,14 +141,14 @@ void store_rows(const float (*sums)[32], int rows, float* y, int64_t y_stride, i
 template <class Type>
 void multiply(const uint32_t* panel, const uint32_t* tile0, const uint32_t* tile1, int64_t steps, int rows, float* y, int64_t y_stride,
               int columns, bool add, const Ahead& ahead) {
-  alignas(64) float sums[kGroupRows][32];
+  alignas(64) float sums[kStepPanelRows][32];
   multiply_group<Type>(panel, tile0, tile1, steps, rows, sums, ahead);
   store_rows(sums, rows, y, y_stride, columns, add);
 }
 
 void multiply_i8(const uint32_t* panel, const uint32_t* tile0, const uint32_t* tile1, int64_t steps, int rows, float* y, int64_t y_stride,
                  int columns, bool add, const Ahead& ahead) {
-  alignas(64) float sums[kGroupRows][32];
+  alignas(64) float sums[kStepPanelRows][32];
   const int64_t dots = steps - kInt8ExtraSteps;
   multiply_group<I8>(panel, tile0, tile1, dots, rows, sums, ahead);
   for (int c = 0; c < 32; c += 8) {
@@ -194,7 +194,7 @@ void pair_up(const float* x, uint32_t* steps) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(steps), _mm256_permute4x64_epi64(pairs, 0xd8));
 }
 
-void pack_panel_bf16(const float* x, int64_t stride, int rows, int64_t k, const InputScale&, uint32_t* panel) {
+void pack_panel_bf16(const float* x, int64_t stride, int rows, int /*room*/, int64_t k, const InputScale&, uint32_t* panel) {
   alignas(32) uint32_t steps[8];
   for (int64_t i = 0; i < k; i += 16) {
     const int count = k - i >= 16 ? 8 : static_cast<int>((k - i + 1) / 2);
@@ -211,12 +211,12 @@ void pack_panel_bf16(const float* x, int64_t stride, int rows, int64_t k, const 
   }
 }
 
-void gather_panel(const uint32_t* const* row, int rows, int64_t steps, uint32_t* panel) {
+void gather_panel(const uint32_t* const* row, int rows, int /*room*/, int64_t steps, uint32_t* panel) {
   for (int64_t s = 0; s < steps; ++s)
     for (int r = 0; r < rows; ++r) panel[s * rows + r] = row[r][s];
 }
 
-void pack_panel_f32(const float* x, int64_t stride, int rows, int64_t k, const InputScale&, uint32_t* panel) {
+void pack_panel_f32(const float* x, int64_t stride, int rows, int /*room*/, int64_t k, const InputScale&, uint32_t* panel) {
   for (int64_t i = 0; i < k; ++i)
     for (int r = 0; r < rows; ++r) __builtin_memcpy(panel + i * rows + r, x + r * stride + i, sizeof(uint32_t));
 }
@@ -253,7 +253,7 @@ void quantise_16(const Sixteen& x, __m256 scale, __m256 offset, uint32_t* steps)
   _mm_storeu_si128(reinterpret_cast<__m128i*>(steps), _mm_xor_si128(bytes, _mm_set1_epi8(static_cast<char>(0x80))));
 }
 
-void pack_panel_i8(const float* x, int64_t stride, int rows, int64_t k, const InputScale& input, uint32_t* panel) {
+void pack_panel_i8(const float* x, int64_t stride, int rows, int /*room*/, int64_t k, const InputScale& input, uint32_t* panel) {
   const int64_t steps = (k + 3) / 4;
   for (int r = 0; r < rows; ++r) {
     const float* row = x + r * stride;
@@ -282,7 +282,10 @@ void silu_mul(const float* gate, const float* up, int columns, float* out) {
   }
 }
 
-void silu_mul_panel_bf16(const float* gate, const float* up, int64_t stride, int rows, int columns, uint32_t* panel) {
+void silu_mul_panel_bf16(const float* gate, const float* up, int64_t stride, int rows, int /*room*/, int64_t column, int64_t width,
+                         uint32_t* panel) {
+  const int columns = columns_from(column, width);
+  panel += column / 2 * rows;
   alignas(32) float values[16];
   alignas(32) uint32_t steps[8];
   for (int r = 0; r < rows; ++r) {
@@ -292,7 +295,10 @@ void silu_mul_panel_bf16(const float* gate, const float* up, int64_t stride, int
   }
 }
 
-void silu_mul_panel_f32(const float* gate, const float* up, int64_t stride, int rows, int columns, uint32_t* panel) {
+void silu_mul_panel_f32(const float* gate, const float* up, int64_t stride, int rows, int /*room*/, int64_t column, int64_t width,
+                        uint32_t* panel) {
+  const int columns = columns_from(column, width);
+  panel += column * rows;
   alignas(32) float values[16];
   for (int r = 0; r < rows; ++r) {
     silu_mul(gate + r * stride, up + r * stride, columns, values);
@@ -308,29 +314,30 @@ void silu_mul_rows(const float* gate, const float* up, int64_t stride, int rows,
   }
 }
 
-void add_weighted(const float* const* row, const float* weight, int64_t count, int64_t columns, float* y) {
-  int64_t c = 0;
-  for (; c + 8 <= columns; c += 8) {
-    __m256 sum = _mm256_setzero_ps();
-    for (int64_t i = 0; i < count; ++i) sum = _mm256_fmadd_ps(_mm256_set1_ps(weight[i]), _mm256_loadu_ps(row[i] + c), sum);
-    _mm256_storeu_ps(y + c, _mm256_add_ps(_mm256_loadu_ps(y + c), sum));
-  }
-  for (; c < columns; ++c) {
-    float sum = 0.0f;
-    for (int64_t i = 0; i < count; ++i) sum = __builtin_fmaf(weight[i], row[i][c], sum);
-    y[c] += sum;
+void scatter_add(const float* x, int64_t stride, int64_t rows, int columns, const float* factor, const int32_t* token, float* y,
+                 int64_t y_stride) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* from = x + r * stride;
+    float* to = y + token[r] * y_stride;
+    int c = 0;
+    for (; c + 8 <= columns; c += 8)
+      _mm256_storeu_ps(to + c, _mm256_fmadd_ps(_mm256_set1_ps(factor[r]), _mm256_loadu_ps(from + c), _mm256_loadu_ps(to + c)));
+    for (; c < columns; ++c) to[c] = __builtin_fmaf(factor[r], from[c], to[c]);
   }
 }
 
 }  // namespace
 
 const LinearKernels kLinearAvx2 = {
-    {pack_panel_bf16, multiply<Bf16>, silu_mul_panel_bf16},
-    {pack_panel_f32, multiply<F32>, silu_mul_panel_f32},
-    {pack_panel_i8, multiply_i8, nullptr},
-    silu_mul_rows,
-    gather_panel,
-    add_weighted,
+    .panel_rows = kStepPanelRows,
+    .panels_are_even = true,
+    .panel_align = 1,
+    .memory_bound_rows = 8,
+    .bf16 = {pack_panel_bf16, gather_panel, multiply_panels<multiply<Bf16>>, silu_mul_panel_bf16},
+    .f32 = {pack_panel_f32, gather_panel, multiply_panels<multiply<F32>>, silu_mul_panel_f32},
+    .i8 = {pack_panel_i8, gather_panel, multiply_panels<multiply_i8>, nullptr},
+    .silu_mul = silu_mul_rows,
+    .scatter_add = scatter_add,
 };
 
 }  // namespace weir::cpu

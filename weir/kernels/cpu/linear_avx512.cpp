@@ -1,16 +1,15 @@
 #include <cstdint>
 
-#include "weir/kernels/cpu/linear.h"
+#include "weir/kernels/cpu/linear_steps.h"
+#include "weir/kernels/cpu/rows_avx512.h"
 #include "weir/kernels/cpu/vec.h"
 
 namespace weir::cpu {
 namespace {
 
-// The first `count` of 16 lanes.
-__mmask16 first(int64_t count) { return static_cast<__mmask16>(count >= 16 ? 0xffff : (1 << count) - 1); }
-
 struct Bf16 {
   using Sum = __m512;
+  static __m512 sum(__m512 sum) { return sum; }
   static constexpr int kExtraSteps = 0;
   static __m512 dot(__m512 sum, __m512i a, __m512i b) {
     return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
@@ -19,6 +18,7 @@ struct Bf16 {
 
 struct F32 {
   using Sum = __m512;
+  static __m512 sum(__m512 sum) { return sum; }
   static constexpr int kExtraSteps = 0;
   static __m512 dot(__m512 sum, __m512i a, __m512i b) { return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum); }
 };
@@ -28,20 +28,12 @@ using Int16 = int __attribute__((vector_size(64)));
 
 struct I8 {
   using Sum = Int16;
+  static __m512i sum(Int16 sum) { return reinterpret_cast<__m512i>(sum); }
   static constexpr int kExtraSteps = kInt8ExtraSteps;
   static Int16 dot(Int16 sum, __m512i a, __m512i b) {
     return reinterpret_cast<Int16>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sum), a, b));
   }
 };
-
-// The sums of one row as floats. `extra` points at the steps behind the sum, of the tile and, for this row, of the panel.
-__m512 finished(__m512 sum, const uint32_t*, const uint32_t*) { return sum; }
-__m512 finished(Int16 sum, const uint32_t* tile_extra, const uint32_t* panel_extra) {
-  const __m512i exact = _mm512_add_epi32(reinterpret_cast<__m512i>(sum), _mm512_loadu_si512(tile_extra));
-  const __m512 scale = _mm512_loadu_ps(tile_extra + kTileColumns),
-               row_scale = _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(*panel_extra)));
-  return _mm512_mul_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(exact), scale), row_scale);
-}
 
 // Accumulators of 12 rows x 32 columns fill 24 of the 32 registers; the loops over r are unrolled completely, so they stay there.
 template <class Type, int rows>
@@ -77,7 +69,7 @@ void multiply_rows(const uint32_t* panel, const uint32_t* tile0, const uint32_t*
 #pragma GCC unroll 12
   for (int r = 0; r < rows; ++r) {
     float* out = y + r * y_stride;
-    __m512 first_half = finished(left[r], tile0, panel + r), second_half = finished(right[r], tile1, panel + r);
+    __m512 first_half = finished(Type::sum(left[r]), tile0, panel + r), second_half = finished(Type::sum(right[r]), tile1, panel + r);
     if (add) {
       first_half = _mm512_add_ps(_mm512_maskz_loadu_ps(mask0, out), first_half);
       second_half = _mm512_add_ps(_mm512_maskz_loadu_ps(mask1, out + 16), second_half);
@@ -163,69 +155,27 @@ void store_panel(int rows, int64_t steps, uint32_t* panel, Load load) {
   }
 }
 
-void pack_panel_bf16(const float* x, int64_t stride, int rows, int64_t k, const InputScale&, uint32_t* panel) {
-  store_panel(rows, (k + 1) / 2, panel, [=](int r, int64_t s) {
-    const float* from = x + r * stride + 2 * s;
-    const int64_t left = k - 2 * s;
-    return reinterpret_cast<__m512i>(
-        _mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(first(left > 16 ? left - 16 : 0), from + 16), _mm512_maskz_loadu_ps(first(left), from)));
-  });
+void pack_panel_bf16(const float* x, int64_t stride, int rows, int /*room*/, int64_t k, const InputScale&, uint32_t* panel) {
+  store_panel(rows, (k + 1) / 2, panel, [=](int r, int64_t s) { return bf16_steps(x + r * stride + 2 * s, k - 2 * s); });
 }
 
-void pack_panel_f32(const float* x, int64_t stride, int rows, int64_t k, const InputScale&, uint32_t* panel) {
+void pack_panel_f32(const float* x, int64_t stride, int rows, int /*room*/, int64_t k, const InputScale&, uint32_t* panel) {
   store_panel(rows, k, panel, [=](int r, int64_t s) { return _mm512_maskz_loadu_epi32(first(k - s), x + r * stride + s); });
 }
 
-// The largest |x| of a row; NaN when the row has one: as bits, because a comparison of floats would lose it.
-float largest(const float* x, int64_t k) {
-  __m512i most = _mm512_setzero_si512();
-  for (int64_t i = 0; i < k; i += 16) {
-    const __m512i bits = _mm512_maskz_loadu_epi32(first(k - i), x + i);
-    most = _mm512_max_epi32(most, _mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff)));
-  }
-  const int bits = _mm512_reduce_max_epi32(most);
-  float value;
-  __builtin_memcpy(&value, &bits, sizeof(value));
-  return value;
-}
-
-// How one row becomes bytes: (x / scale + offset, rounded) + 128.
-struct Quantiser {
-  __m512 scale, offset;
-
-  __m128i sixteen(const float* x, int64_t left) const {
-    const __m512 value = _mm512_add_ps(_mm512_div_ps(_mm512_maskz_loadu_ps(first(left), x), scale), offset);
-    const __m512 clamped = _mm512_min_ps(_mm512_max_ps(value, _mm512_set1_ps(-128.0f)), _mm512_set1_ps(127.0f));
-    return _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(clamped));
-  }
-  __m512i sixty_four(const float* x, int64_t left) const {
-    __m512i out = _mm512_castsi128_si512(sixteen(x, left));
-    out = _mm512_inserti32x4(out, sixteen(x + 16, left > 16 ? left - 16 : 0), 1);
-    out = _mm512_inserti32x4(out, sixteen(x + 32, left > 32 ? left - 32 : 0), 2);
-    out = _mm512_inserti32x4(out, sixteen(x + 48, left > 48 ? left - 48 : 0), 3);
-    return _mm512_xor_si512(out, _mm512_set1_epi8(static_cast<char>(0x80)));
-  }
-};
-
-void pack_panel_i8(const float* x, int64_t stride, int rows, int64_t k, const InputScale& input, uint32_t* panel) {
+void pack_panel_i8(const float* x, int64_t stride, int rows, int /*room*/, int64_t k, const InputScale& input, uint32_t* panel) {
   const int64_t steps = (k + 3) / 4;
-  Quantiser quantiser[kGroupRows];
+  Quantiser quantiser[kStepPanelRows];
   for (int r = 0; r < rows; ++r) {
-    const float most = largest(x + r * stride, k);
-    float scale = input.scale, factor = most - most + 1.0f;  // NaN when the row is not finite
-    if (input.scale == 0) {
-      scale = most / 127.0f;
-      if (scale < __FLT_MIN__) scale = __FLT_MIN__;
-      factor = scale;
-    }
-    quantiser[r] = {_mm512_set1_ps(scale), _mm512_set1_ps(input.offset)};
-    __builtin_memcpy(panel + steps * rows + r, &factor, sizeof(factor));
+    const RowScale scale = row_scale(x + r * stride, k, input);
+    quantiser[r] = {_mm512_set1_ps(scale.scale), _mm512_set1_ps(input.offset)};
+    __builtin_memcpy(panel + steps * rows + r, &scale.factor, sizeof(scale.factor));
     panel[(steps + 1) * rows + r] = 0;
   }
   store_panel(rows, steps, panel, [&](int r, int64_t s) { return quantiser[r].sixty_four(x + r * stride + 4 * s, k - 4 * s); });
 }
 
-void gather_panel(const uint32_t* const* row, int rows, int64_t steps, uint32_t* panel) {
+void gather_panel(const uint32_t* const* row, int rows, int /*room*/, int64_t steps, uint32_t* panel) {
   store_panel(rows, steps, panel, [=](int r, int64_t s) { return _mm512_maskz_loadu_epi32(first(steps - s), row[r] + s); });
 }
 
@@ -236,12 +186,10 @@ void store_steps(__m512i value, int count, int rows, uint32_t* panel) {
   for (int i = 0; i < count; ++i) panel[i * rows] = steps[i];
 }
 
-__m512 silu_mul(const float* gate, const float* up, __mmask16 mask) {
-  const __m512 g = _mm512_maskz_loadu_ps(mask, gate);
-  return _mm512_mul_ps(_mm512_mul_ps(g, sigmoid_ps(g)), _mm512_maskz_loadu_ps(mask, up));
-}
-
-void silu_mul_panel_bf16(const float* gate, const float* up, int64_t stride, int rows, int columns, uint32_t* panel) {
+void silu_mul_panel_bf16(const float* gate, const float* up, int64_t stride, int rows, int /*room*/, int64_t column, int64_t width,
+                         uint32_t* panel) {
+  const int columns = columns_from(column, width);
+  panel += column / 2 * rows;
   const __mmask16 mask = first(columns);
   for (int r = 0; r < rows; ++r) {
     const __m512i value =
@@ -250,35 +198,27 @@ void silu_mul_panel_bf16(const float* gate, const float* up, int64_t stride, int
   }
 }
 
-void silu_mul_panel_f32(const float* gate, const float* up, int64_t stride, int rows, int columns, uint32_t* panel) {
+void silu_mul_panel_f32(const float* gate, const float* up, int64_t stride, int rows, int /*room*/, int64_t column, int64_t width,
+                        uint32_t* panel) {
+  const int columns = columns_from(column, width);
+  panel += column * rows;
   const __mmask16 mask = first(columns);
   for (int r = 0; r < rows; ++r)
     store_steps(_mm512_castps_si512(silu_mul(gate + r * stride, up + r * stride, mask)), columns, rows, panel + r);
 }
 
-void silu_mul_rows(const float* gate, const float* up, int64_t stride, int rows, int columns, float* out, int64_t out_stride) {
-  const __mmask16 mask = first(columns);
-  for (int r = 0; r < rows; ++r) _mm512_mask_storeu_ps(out + r * out_stride, mask, silu_mul(gate + r * stride, up + r * stride, mask));
-}
-
-void add_weighted(const float* const* row, const float* weight, int64_t count, int64_t columns, float* y) {
-  for (int64_t c = 0; c < columns; c += 16) {
-    const __mmask16 mask = first(columns - c);
-    __m512 sum = _mm512_setzero_ps();
-    for (int64_t i = 0; i < count; ++i) sum = _mm512_fmadd_ps(_mm512_set1_ps(weight[i]), _mm512_maskz_loadu_ps(mask, row[i] + c), sum);
-    _mm512_mask_storeu_ps(y + c, mask, _mm512_add_ps(_mm512_maskz_loadu_ps(mask, y + c), sum));
-  }
-}
-
 }  // namespace
 
 const LinearKernels kLinearAvx512 = {
-    {pack_panel_bf16, multiply<Bf16>, silu_mul_panel_bf16},
-    {pack_panel_f32, multiply<F32>, silu_mul_panel_f32},
-    {pack_panel_i8, multiply<I8>, nullptr},
-    silu_mul_rows,
-    gather_panel,
-    add_weighted,
+    .panel_rows = kStepPanelRows,
+    .panels_are_even = true,
+    .panel_align = 1,
+    .memory_bound_rows = 8,
+    .bf16 = {pack_panel_bf16, gather_panel, multiply_panels<multiply<Bf16>>, silu_mul_panel_bf16},
+    .f32 = {pack_panel_f32, gather_panel, multiply_panels<multiply<F32>>, silu_mul_panel_f32},
+    .i8 = {pack_panel_i8, gather_panel, multiply_panels<multiply<I8>>, nullptr},
+    .silu_mul = silu_mul_rows,
+    .scatter_add = scatter_add,
 };
 
 }  // namespace weir::cpu

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "weir/kernels/cpu/linear.h"
+#include "weir/kernels/cpu/linear_steps.h"
 
 namespace weir::cpu {
 namespace {
@@ -20,12 +20,12 @@ uint32_t pair(float first, float second) { return round_to_bf16(first) | (round_
 float first_of(uint32_t step) { return std::bit_cast<float>(step << 16); }
 float second_of(uint32_t step) { return std::bit_cast<float>(step & 0xffff0000u); }
 
-void pack_panel_bf16(const float* x, int64_t stride, int rows, int64_t k, const InputScale&, uint32_t* panel) {
+void pack_panel_bf16(const float* x, int64_t stride, int rows, int /*room*/, int64_t k, const InputScale&, uint32_t* panel) {
   for (int r = 0; r < rows; ++r)
     for (int64_t i = 0; i < k; i += 2) panel[i / 2 * rows + r] = pair(x[r * stride + i], i + 1 < k ? x[r * stride + i + 1] : 0.0f);
 }
 
-void pack_panel_f32(const float* x, int64_t stride, int rows, int64_t k, const InputScale&, uint32_t* panel) {
+void pack_panel_f32(const float* x, int64_t stride, int rows, int /*room*/, int64_t k, const InputScale&, uint32_t* panel) {
   for (int r = 0; r < rows; ++r)
     for (int64_t i = 0; i < k; ++i) panel[i * rows + r] = std::bit_cast<uint32_t>(x[r * stride + i]);
 }
@@ -39,7 +39,7 @@ float largest(const float* x, int64_t k) {
 
 uint32_t byte_of(float value) { return static_cast<uint32_t>(static_cast<int>(std::nearbyint(std::clamp(value, -128.0f, 127.0f))) + 128); }
 
-void pack_panel_i8(const float* x, int64_t stride, int rows, int64_t k, const InputScale& input, uint32_t* panel) {
+void pack_panel_i8(const float* x, int64_t stride, int rows, int /*room*/, int64_t k, const InputScale& input, uint32_t* panel) {
   const int64_t steps = (k + 3) / 4;
   for (int r = 0; r < rows; ++r) {
     const float* row = x + r * stride;
@@ -106,7 +106,10 @@ void multiply_i8(const uint32_t* panel, const uint32_t* tile0, const uint32_t* t
 
 float silu_mul(float gate, float up) { return gate / (1.0f + std::exp(-gate)) * up; }
 
-void silu_mul_panel_bf16(const float* gate, const float* up, int64_t stride, int rows, int columns, uint32_t* panel) {
+void silu_mul_panel_bf16(const float* gate, const float* up, int64_t stride, int rows, int /*room*/, int64_t column, int64_t width,
+                         uint32_t* panel) {
+  const int columns = columns_from(column, width);
+  panel += column / 2 * rows;
   for (int r = 0; r < rows; ++r) {
     const float *g = gate + r * stride, *u = up + r * stride;
     for (int c = 0; c < columns; c += 2)
@@ -114,7 +117,10 @@ void silu_mul_panel_bf16(const float* gate, const float* up, int64_t stride, int
   }
 }
 
-void silu_mul_panel_f32(const float* gate, const float* up, int64_t stride, int rows, int columns, uint32_t* panel) {
+void silu_mul_panel_f32(const float* gate, const float* up, int64_t stride, int rows, int /*room*/, int64_t column, int64_t width,
+                        uint32_t* panel) {
+  const int columns = columns_from(column, width);
+  panel += column * rows;
   for (int r = 0; r < rows; ++r)
     for (int c = 0; c < columns; ++c) panel[c * rows + r] = std::bit_cast<uint32_t>(silu_mul(gate[r * stride + c], up[r * stride + c]));
 }
@@ -124,28 +130,29 @@ void silu_mul_rows(const float* gate, const float* up, int64_t stride, int rows,
     for (int c = 0; c < columns; ++c) out[r * out_stride + c] = silu_mul(gate[r * stride + c], up[r * stride + c]);
 }
 
-void gather_panel(const uint32_t* const* row, int rows, int64_t steps, uint32_t* panel) {
+void gather_panel(const uint32_t* const* row, int rows, int /*room*/, int64_t steps, uint32_t* panel) {
   for (int64_t s = 0; s < steps; ++s)
     for (int r = 0; r < rows; ++r) panel[s * rows + r] = row[r][s];
 }
 
-void add_weighted(const float* const* row, const float* weight, int64_t count, int64_t columns, float* y) {
-  for (int64_t c = 0; c < columns; ++c) {
-    float sum = 0.0f;
-    for (int64_t i = 0; i < count; ++i) sum += weight[i] * row[i][c];
-    y[c] += sum;
-  }
+void scatter_add(const float* x, int64_t stride, int64_t rows, int columns, const float* factor, const int32_t* token, float* y,
+                 int64_t y_stride) {
+  for (int64_t r = 0; r < rows; ++r)
+    for (int c = 0; c < columns; ++c) y[token[r] * y_stride + c] += factor[r] * x[r * stride + c];
 }
 
 }  // namespace
 
 const LinearKernels kLinearScalar = {
-    {pack_panel_bf16, multiply<dot_bf16>, silu_mul_panel_bf16},
-    {pack_panel_f32, multiply<dot_f32>, silu_mul_panel_f32},
-    {pack_panel_i8, multiply_i8, nullptr},
-    silu_mul_rows,
-    gather_panel,
-    add_weighted,
+    .panel_rows = kStepPanelRows,
+    .panels_are_even = true,
+    .panel_align = 1,
+    .memory_bound_rows = 8,
+    .bf16 = {pack_panel_bf16, gather_panel, multiply_panels<multiply<dot_bf16>>, silu_mul_panel_bf16},
+    .f32 = {pack_panel_f32, gather_panel, multiply_panels<multiply<dot_f32>>, silu_mul_panel_f32},
+    .i8 = {pack_panel_i8, gather_panel, multiply_panels<multiply_i8>, nullptr},
+    .silu_mul = silu_mul_rows,
+    .scatter_add = scatter_add,
 };
 
 }  // namespace weir::cpu

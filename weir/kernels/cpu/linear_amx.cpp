@@ -1,0 +1,342 @@
+// Products on the tile registers of AMX: 16 rows by 16 columns by 16 steps in one instruction, about fourteen times what AVX-512 does.
+//
+// Panels have room for 16 rows, or as many as the only panel has: [steps / 16][room][16], so that 16 steps of all rows are one register
+// load. A tile of the weights is such a load already. Registers: sums of 2 panels x 2 tiles (0 to 3), two panels' steps (4, 5), two
+// tiles' steps (6, 7).
+//
+// TDPBF16PS adds, for each output, the 16 products of even k and those of odd k apart (fused, in order), and their sum to the register:
+// one fixed order over k again, but another one than that of AVX-512. So everything, a single row too, is multiplied here.
+//
+// From the Intel optimization reference manual, chapter 20 (tile blocking, prefetching, configuring rarely).
+#include <cstdint>
+
+#include "weir/kernels/cpu/linear.h"
+#include "weir/kernels/cpu/rows_avx512.h"
+#include "weir/kernels/cpu/tiles_amx.h"
+#include "weir/kernels/cpu/vec.h"
+
+namespace weir::cpu {
+namespace {
+
+constexpr int kBlockSteps = 16;                     // steps of a register
+constexpr int kBlock = kBlockSteps * kTileColumns;  // 4-byte elements of a full one
+constexpr int kPairColumns = 2 * kTileColumns;
+constexpr int64_t kRunPanels = 8;     // whose sums wait in L1 while a part of the weights stays there:
+constexpr int64_t kPartBlocks = 8;    // 2 tiles x 8 KB, beside as much of 2 panels
+constexpr int64_t kAheadBlocks = 16;  // of its use a weight is asked for when it is used once
+constexpr int64_t kRowBytes = kBlockSteps * sizeof(uint32_t);
+
+struct Bf16 {
+  static constexpr int kExtraSteps = 0;
+  template <int sum, int panel, int tile>
+  static void dot() {
+    dot_bf16<sum, panel, tile>();
+  }
+  static __m512 sums(const uint32_t* from) { return _mm512_loadu_ps(from); }
+};
+
+struct I8 {
+  static constexpr int kExtraSteps = kInt8ExtraSteps;
+  template <int sum, int panel, int tile>
+  static void dot() {
+    dot_i8<sum, panel, tile>();
+  }
+  static __m512i sums(const uint32_t* from) { return _mm512_loadu_si512(from); }
+};
+
+int64_t num_blocks(int64_t steps) { return (steps + kBlockSteps - 1) / kBlockSteps; }
+
+// The last block of two tiles, when it is not whole: a copy, since behind its steps lies something else.
+class LastBlock {
+ public:
+  LastBlock(const TilePair& tiles, int64_t steps) {
+    const int64_t rest = steps % kBlockSteps;
+    if (rest == 0) return;
+    copy(tiles.tile0 + (steps - rest) * kTileColumns, rest, tiles_[0]);
+    copy(tiles.tile1 + (steps - rest) * kTileColumns, rest, tiles_[1]);
+  }
+  TilePair tiles() const { return {tiles_[0], tiles_[1]}; }
+
+ private:
+  static void copy(const uint32_t* from, int64_t steps, uint32_t* to) {
+    for (int64_t s = 0; s < kBlockSteps; ++s)
+      _mm512_storeu_si512(to + s * kTileColumns, s < steps ? _mm512_loadu_si512(from + s * kTileColumns) : _mm512_setzero_si512());
+  }
+  alignas(64) uint32_t tiles_[2][kBlock];
+};
+
+// Two tiles by blocks.
+struct Weights {
+  TilePair tiles, last;
+  int64_t blocks, whole;  // of which are whole, all or all but the last
+
+  // body(block, its weights)
+  template <class Body>
+  void each(int64_t first, int64_t end, Body body) const {
+    const int64_t whole_end = end < whole ? end : whole;
+    for (int64_t b = first; b < whole_end; ++b) body(b, TilePair{tiles.tile0 + b * kBlock, tiles.tile1 + b * kBlock});
+    if (whole_end < end) body(whole_end, last);
+  }
+};
+
+template <_mm_hint into>
+void prefetch(const uint32_t* from, int lines) {
+  for (int i = 0; i < lines; ++i) _mm_prefetch(reinterpret_cast<const char*>(from + i * kTileColumns), into);
+}
+
+// y (= or +=) the sums of `rows` rows, [rows][32], made floats. `extra` points behind the steps of the sum: of the tiles, and of row 0.
+template <class Type>
+void finish(const uint32_t* sums, int rows, const TilePair& extra, const uint32_t* panel_extra, float* y, int64_t y_stride, int columns,
+            bool add) {
+  const __mmask16 mask0 = first(columns), mask1 = first(columns > kTileColumns ? columns - kTileColumns : 0);
+  for (int r = 0; r < rows; ++r) {
+    float* out = y + r * y_stride;
+    __m512 left = finished(Type::sums(sums + r * kPairColumns), extra.tile0, panel_extra + r);
+    __m512 right = finished(Type::sums(sums + r * kPairColumns + kTileColumns), extra.tile1, panel_extra + r);
+    if (add) {
+      left = _mm512_add_ps(_mm512_maskz_loadu_ps(mask0, out), left);
+      right = _mm512_add_ps(_mm512_maskz_loadu_ps(mask1, out + kTileColumns), right);
+    }
+    _mm512_mask_storeu_ps(out, mask0, left);
+    _mm512_mask_storeu_ps(out + kTileColumns, mask1, right);
+  }
+}
+
+constexpr int64_t kSumBytes = kPairColumns * sizeof(uint32_t);  // of a row of sums
+
+// The only panel: its weights are used once, and the sums stay in registers.
+template <class Type>
+void multiply_once(const uint32_t* panel, int room, const Weights& weights, const TilePair& next, uint32_t* sums) {
+  configure_tiles(TileUse::kProduct, room);
+  zero_tile<0>();
+  zero_tile<1>();
+  const int64_t near_end = weights.blocks > kAheadBlocks ? weights.blocks - kAheadBlocks : 0;
+  weights.each(0, weights.blocks, [&](int64_t b, const TilePair& here) {
+    const bool is_near = b < near_end;
+    const int64_t ahead = (is_near ? b + kAheadBlocks : b - near_end) * kBlock;
+    prefetch<_MM_HINT_T1>((is_near ? weights.tiles : next).tile0 + ahead, kBlockSteps);
+    prefetch<_MM_HINT_T1>((is_near ? weights.tiles : next).tile1 + ahead, kBlockSteps);
+    load_tile<4>(panel + b * room * kBlockSteps, kRowBytes);
+    load_tile<6>(here.tile0, kRowBytes);
+    Type::template dot<0, 4, 6>();
+    load_tile<7>(here.tile1, kRowBytes);
+    Type::template dot<1, 4, 7>();
+  });
+  store_tile<0>(sums, kSumBytes);
+  store_tile<1>(sums + kTileColumns, kSumBytes);
+}
+
+// What one or two panels ask for while they are multiplied: their share of the next weights, lines [line, line + lines) of each block,
+// and where their results will go.
+struct Soon {
+  TilePair weights;
+  int line, lines;
+  const float* y;
+  int64_t y_stride;
+};
+
+// Blocks [first, end) of `panels` = 1 or 2 full panels, `panel_size` apart, added to the sums of the blocks before.
+template <class Type, int panels>
+void multiply_part(const uint32_t* panel, int64_t panel_size, const Weights& weights, int64_t first, int64_t end, const Soon& soon,
+                   uint32_t* sums) {
+  constexpr int kPanelSums = kMaxPanelRows * kPairColumns;
+  if (first == 0) {
+    zero_tile<0>();
+    zero_tile<1>();
+    if constexpr (panels == 2) {
+      zero_tile<2>();
+      zero_tile<3>();
+    }
+  } else {
+    load_tile<0>(sums, kSumBytes);
+    load_tile<1>(sums + kTileColumns, kSumBytes);
+    if constexpr (panels == 2) {
+      load_tile<2>(sums + kPanelSums, kSumBytes);
+      load_tile<3>(sums + kPanelSums + kTileColumns, kSumBytes);
+    }
+  }
+  constexpr int kRows = panels * kMaxPanelRows;
+  for (int64_t r = first * kRows / weights.blocks; r < end * kRows / weights.blocks; ++r) {
+    __builtin_prefetch(soon.y + r * soon.y_stride, 1, 2);
+    __builtin_prefetch(soon.y + r * soon.y_stride + kTileColumns, 1, 2);
+  }
+  weights.each(first, end, [&](int64_t b, const TilePair& here) {
+    prefetch<_MM_HINT_T1>(soon.weights.tile0 + b * kBlock + soon.line * kTileColumns, soon.lines);
+    prefetch<_MM_HINT_T1>(soon.weights.tile1 + b * kBlock + soon.line * kTileColumns, soon.lines);
+    load_tile<4>(panel + b * kBlock, kRowBytes);
+    load_tile<6>(here.tile0, kRowBytes);
+    Type::template dot<0, 4, 6>();
+    load_tile<7>(here.tile1, kRowBytes);
+    Type::template dot<1, 4, 7>();
+    if constexpr (panels == 2) {
+      load_tile<5>(panel + panel_size + b * kBlock, kRowBytes);
+      Type::template dot<2, 5, 6>();
+      Type::template dot<3, 5, 7>();
+    }
+  });
+  store_tile<0>(sums, kSumBytes);
+  store_tile<1>(sums + kTileColumns, kSumBytes);
+  if constexpr (panels == 2) {
+    store_tile<2>(sums + kPanelSums, kSumBytes);
+    store_tile<3>(sums + kPanelSums + kTileColumns, kSumBytes);
+  }
+}
+
+template <class Type>
+void multiply(const PanelRun& run, const TilePair& tiles, const TilePair& next, int64_t steps, float* y, int64_t y_stride, int columns,
+              bool add) {
+  steps -= Type::kExtraSteps;
+  const LastBlock last(tiles, steps);
+  const Weights weights{tiles, last.tiles(), num_blocks(steps), steps / kBlockSteps};
+  const TilePair extra{tiles.tile0 + steps * kTileColumns, tiles.tile1 + steps * kTileColumns};
+  alignas(64) uint32_t sums[kRunPanels * kMaxPanelRows * kPairColumns];
+  const auto row = [&](int64_t p) { return y + (run.all.begin(p) - run.all.begin(run.first)) * y_stride; };
+  const auto finish_panel = [&](int64_t p, const uint32_t* from) {
+    const uint32_t* panel_extra = run.panel(p) + weights.blocks * kBlockSteps * run.all.room(p);
+    finish<Type>(from, run.all.size(p), extra, panel_extra, row(p), y_stride, columns, add);
+  };
+  if (run.all.count == 1) {
+    multiply_once<Type>(run.panel(0), run.all.room(0), weights, next, sums);
+    return finish_panel(0, sums);
+  }
+  configure_tiles(TileUse::kProduct, kMaxPanelRows);
+  const int64_t panel_size = kMaxPanelRows * run.steps;
+  for (int64_t p = run.first; p < run.last; p += kRunPanels) {
+    const int64_t end = p + kRunPanels < run.last ? p + kRunPanels : run.last, pairs = (end - p + 1) / 2;
+    for (int64_t b = 0; b < weights.blocks; b += kPartBlocks) {
+      const int64_t part_end = b + kPartBlocks < weights.blocks ? b + kPartBlocks : weights.blocks;
+      for (int64_t i = 0; i < pairs; ++i) {
+        const int64_t at = p + 2 * i;
+        const int line = static_cast<int>(kBlockSteps * i / pairs), line_end = static_cast<int>(kBlockSteps * (i + 1) / pairs);
+        const Soon soon{next, line, end == run.last ? line_end - line : 0, row(at), y_stride};
+        uint32_t* part = sums + 2 * i * kMaxPanelRows * kPairColumns;
+        if (at + 1 < end)
+          multiply_part<Type, 2>(run.panel(at), panel_size, weights, b, part_end, soon, part);
+        else
+          multiply_part<Type, 1>(run.panel(at), panel_size, weights, b, part_end, soon, part);
+      }
+    }
+    for (int64_t i = p; i < end; ++i) finish_panel(i, sums + (i - p) * kMaxPanelRows * kPairColumns);
+  }
+}
+
+// F32, for comparisons: AMX has no such product. At most 8 rows by 32 columns at a time, in the order of AVX-512.
+template <int rows>
+void multiply_f32_rows(const uint32_t* panel, int room, const TilePair& tiles, int64_t steps, uint32_t* sums) {
+  __m512 left[rows], right[rows];
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; ++r) left[r] = right[r] = _mm512_setzero_ps();
+  for (int64_t s = 0; s < steps; ++s) {
+    const uint32_t* at = panel + s / kBlockSteps * room * kBlockSteps + s % kBlockSteps;
+    const __m512 b0 = _mm512_loadu_ps(tiles.tile0 + s * kTileColumns), b1 = _mm512_loadu_ps(tiles.tile1 + s * kTileColumns);
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r) {
+      const __m512 a = _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(at[r * kBlockSteps])));
+      left[r] = _mm512_fmadd_ps(a, b0, left[r]);
+      right[r] = _mm512_fmadd_ps(a, b1, right[r]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; ++r) {
+    _mm512_storeu_ps(sums + r * kPairColumns, left[r]);
+    _mm512_storeu_ps(sums + r * kPairColumns + kTileColumns, right[r]);
+  }
+}
+
+using F32Rows = void (*)(const uint32_t* panel, int room, const TilePair& tiles, int64_t steps, uint32_t* sums);
+constexpr F32Rows kF32Rows[] = {nullptr,
+                                multiply_f32_rows<1>,
+                                multiply_f32_rows<2>,
+                                multiply_f32_rows<3>,
+                                multiply_f32_rows<4>,
+                                multiply_f32_rows<5>,
+                                multiply_f32_rows<6>,
+                                multiply_f32_rows<7>,
+                                multiply_f32_rows<8>};
+
+void multiply_f32(const PanelRun& run, const TilePair& tiles, const TilePair&, int64_t steps, float* y, int64_t y_stride, int columns,
+                  bool add) {
+  alignas(64) uint32_t sums[kMaxPanelRows * kPairColumns];
+  for (int64_t p = run.first; p < run.last; ++p) {
+    const int size = run.all.size(p), room = run.all.room(p);
+    for (int r = 0; r < size; r += 8)
+      kF32Rows[size - r < 8 ? size - r : 8](run.panel(p) + r * kBlockSteps, room, tiles, steps, sums + r * kPairColumns);
+    finish<Bf16>(sums, size, tiles, nullptr, y + (run.all.begin(p) - run.all.begin(run.first)) * y_stride, y_stride, columns, add);
+  }
+}
+
+// The panel of rows whose steps [s, s + 16) are block(r, s).
+template <class Block>
+void store_panel(int rows, int room, int64_t steps, uint32_t* panel, Block block) {
+  for (int r = 0; r < rows; ++r)
+    for (int64_t s = 0; s < steps; s += kBlockSteps) _mm512_storeu_si512(panel + s * room + r * kBlockSteps, block(r, s));
+}
+
+void pack_panel_bf16(const float* x, int64_t stride, int rows, int room, int64_t k, const InputScale&, uint32_t* panel) {
+  store_panel(rows, room, (k + 1) / 2, panel, [=](int r, int64_t s) { return bf16_steps(x + r * stride + 2 * s, k - 2 * s); });
+}
+
+void pack_panel_f32(const float* x, int64_t stride, int rows, int room, int64_t k, const InputScale&, uint32_t* panel) {
+  store_panel(rows, room, k, panel, [=](int r, int64_t s) { return _mm512_maskz_loadu_epi32(first(k - s), x + r * stride + s); });
+}
+
+void pack_panel_i8(const float* x, int64_t stride, int rows, int room, int64_t k, const InputScale& input, uint32_t* panel) {
+  const int64_t steps = (k + 3) / 4;
+  uint32_t* extra = panel + num_blocks(steps) * kBlockSteps * room;
+  for (int r = 0; r < rows; ++r) {
+    const float* row = x + r * stride;
+    const RowScale scale = row_scale(row, k, input);
+    const Quantiser quantiser{_mm512_set1_ps(scale.scale), _mm512_set1_ps(input.offset)};
+    store_panel(1, room, steps, panel + r * kBlockSteps, [&](int, int64_t s) { return quantiser.sixty_four(row + 4 * s, k - 4 * s); });
+    __builtin_memcpy(extra + r, &scale.factor, sizeof(scale.factor));
+    extra[room + r] = 0;
+  }
+}
+
+template <int extra_steps>
+void gather_panel(const uint32_t* const* row, int rows, int room, int64_t steps, uint32_t* panel) {
+  const int64_t sum_steps = steps - extra_steps;
+  store_panel(rows, room, sum_steps, panel, [=](int r, int64_t s) { return _mm512_loadu_si512(row[r] + s); });
+  for (int64_t s = sum_steps; s < steps; ++s)
+    for (int r = 0; r < rows; ++r) panel[s * room + r] = row[r][s];
+}
+
+// Where the steps of `column` of row r begin, when a step has `per_step` columns.
+uint32_t* step_of(uint32_t* panel, int r, int room, int64_t column, int per_step) {
+  const int64_t s = column / per_step;
+  return panel + s / kBlockSteps * kBlockSteps * room + r * kBlockSteps + s % kBlockSteps;
+}
+
+void silu_mul_panel_bf16(const float* gate, const float* up, int64_t stride, int rows, int room, int64_t column, int64_t width,
+                         uint32_t* panel) {
+  const __mmask16 mask = first(width - column);
+  const bool ends_inside = column % 32 == 0 && column + 16 >= width;  // the other half of the block is padding
+  for (int r = 0; r < rows; ++r) {
+    const __m512i pairs =
+        reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(_mm512_setzero_ps(), silu_mul(gate + r * stride, up + r * stride, mask)));
+    uint32_t* to = step_of(panel, r, room, column, 2);
+    _mm512_mask_storeu_epi32(to, first(ends_inside ? 16 : 8), pairs);
+  }
+}
+
+void silu_mul_panel_f32(const float* gate, const float* up, int64_t stride, int rows, int room, int64_t column, int64_t width,
+                        uint32_t* panel) {
+  const __mmask16 mask = first(width - column);
+  for (int r = 0; r < rows; ++r) _mm512_storeu_ps(step_of(panel, r, room, column, 1), silu_mul(gate + r * stride, up + r * stride, mask));
+}
+
+}  // namespace
+
+const LinearKernels kLinearAmx = {
+    .panel_rows = kMaxPanelRows,
+    .panels_are_even = false,
+    .panel_align = kBlockSteps,
+    .memory_bound_rows = 64,
+    .bf16 = {pack_panel_bf16, gather_panel<0>, multiply<Bf16>, silu_mul_panel_bf16},
+    .f32 = {pack_panel_f32, gather_panel<0>, multiply_f32, silu_mul_panel_f32},
+    .i8 = {pack_panel_i8, gather_panel<kInt8ExtraSteps>, multiply<I8>, nullptr},
+    .silu_mul = silu_mul_rows,
+    .scatter_add = scatter_add,
+};
+
+}  // namespace weir::cpu
