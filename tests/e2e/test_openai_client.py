@@ -196,7 +196,7 @@ def test_penalties_and_min_p_are_accepted_and_change_the_answer(client):
 
     plain = text(extra_body={"ignore_eos": True})
     assert text(frequency_penalty=2, extra_body={"ignore_eos": True}) != plain
-    assert text(presence_penalty=2, extra_body={"ignore_eos": True, "repetition_penalty": 1.5}) != plain
+    assert text(presence_penalty=2, extra_body={"ignore_eos": True, "repetition_penalty": 4}) != plain
     assert text(temperature=1, extra_body={"ignore_eos": True, "min_p": 0.9999}) == plain
 
 
