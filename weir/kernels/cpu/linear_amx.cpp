@@ -1,4 +1,4 @@
-// Products on the tile registers of AMX: 16 rows by 16 columns by 16 steps in one instruction, about fourteen times what AVX-512 does.
+// Products on the tile registers of AMX: 16 rows by 16 columns by 16 steps in one instruction of 16 cycles.
 //
 // Panels have room for 16 rows, or as many as the only panel has: [steps / 16][room][16], so that 16 steps of all rows are one register
 // load. A tile of the weights is such a load already. Registers: sums of 2 panels x 2 tiles (0 to 3), two panels' steps (4, 5), two
