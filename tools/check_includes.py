@@ -4,7 +4,7 @@
     check_includes.py [ROOT]        prints one line per violation and exits 1 when there is any
 
 A module may include itself, what its line names, and what those re-export. Sources compiled for one instruction set
-(*_avx2.cpp, *_avx512.cpp) may reach only headers without inline library code: an inline std:: function compiled there could be
+(*_avx2.cpp, *_avx512.cpp, *_amx.cpp) may reach only headers without inline library code: an inline std:: function compiled there could be
 the copy that the linker keeps for the whole program, and crash on an older CPU.
 """
 import pathlib
@@ -13,7 +13,7 @@ import sys
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)', re.MULTILINE)
 MODULE = re.compile(r"^\s*weir_module\(\s*(\w+)\s+DEPENDS\s*([^)]*)\)", re.MULTILINE)
-ISA_SOURCE = re.compile(r"_avx(2|512)\.cpp$")
+ISA_SOURCE = re.compile(r"_(avx2|avx512|amx)\.cpp$")
 ISA_HEADERS = {"cstdint", "cstddef", "immintrin.h", "x86intrin.h"}
 # Beast costs 25 s per translation unit; it stays behind plain headers in the modules that talk to sockets.
 ONLY_IN = {"boost/": {"server", "apps"}}

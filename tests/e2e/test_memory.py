@@ -26,11 +26,11 @@ def weight_bytes(directory):
 
 
 def peak_under_load(model, *flags, until=""):
-    """Prompts that fill whole steps, four at once; then what the log must say."""
+    """Prompts that fill whole steps, two at once; then what the log must say."""
     generator = random.Random(1)
-    prompts = [[generator.randrange(2000) for _ in range(2500)] for _ in range(4)]
+    prompts = [[generator.randrange(2000) for _ in range(2500)] for _ in range(2)]
     with Server("--served-model-name", "qwen3.5", "--kv-cache-memory-bytes", str(POOLS), *flags, model=model) as server:
-        with concurrent.futures.ThreadPoolExecutor(4) as clients:
+        with concurrent.futures.ThreadPoolExecutor(2) as clients:
             list(clients.map(lambda prompt: server.complete(prompt, max_tokens=4, ignore_eos=True), prompts))
         server._poll(60, until, lambda: until in server.log)
         return peak_bytes(server)

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <filesystem>
 #include <future>
@@ -199,15 +200,20 @@ struct LoadedWeights {
   std::vector<std::span<std::byte>> mapped;  // from the packed cache
 };
 
+// stop: another part of the start has failed; loading ends with an error that nobody reads.
 LoadedWeights load_weights(const ModelConfig& config, const Checkpoint& checkpoint, DType compute, const EngineOptions& options,
-                           const Placement& placement) {
+                           const Placement& placement, const std::atomic<bool>& stop) {
   ThreadPool pool(placement);
   WeightReader reader(checkpoint);
   const bool with_mtp = options.speculation.num_drafts > 0;
   reader.ignore("model.visual.");  // read when vision is built
   if (!with_mtp) reader.ignore("mtp.");
   ProgressBar bar("Loading weights", checkpoint.total_bytes(), !options.quiet && ::isatty(STDERR_FILENO) != 0);
-  Loader loader(reader, compute, pool, [&](int64_t bytes) { bar.advance(bytes); }, fp8_as(options));
+  const auto progress = [&](int64_t bytes) {
+    if (stop) fail(ErrorCode::kCancelled, "loading was given up");
+    bar.advance(bytes);
+  };
+  Loader loader(reader, compute, pool, progress, fp8_as(options));
   std::optional<PackedCache> packed;
   if (!options.packed_cache.empty())
     loader.use(packed.emplace(options.packed_cache, options.model,
@@ -220,6 +226,14 @@ LoadedWeights load_weights(const ModelConfig& config, const Checkpoint& checkpoi
     out.mapped = packed->take_mapped();
   }
   return out;
+}
+
+std::shared_ptr<const Tokenizer> load_tokenizer(const EngineOptions& options, int32_t vocab_size) {
+  auto tokenizer = Tokenizer::load(options.tokenizer.value_or(options.model));
+  if (tokenizer->size() > vocab_size)
+    fail(ErrorCode::kInvalidArgument, options.model, "/tokenizer.json has ids up to ", tokenizer->size() - 1,
+         ", config.json's vocab_size is ", vocab_size);
+  return tokenizer;
 }
 
 }  // namespace
@@ -236,10 +250,6 @@ LocalEngine start_local_engine(const EngineOptions& options, Profiler* profiler)
   const CacheTypes types = cache_types(options, compute);
 
   LocalEngine out;
-  out.model.tokenizer = Tokenizer::load(options.tokenizer.value_or(options.model));
-  if (out.model.tokenizer->size() > vocab_size)
-    fail(ErrorCode::kInvalidArgument, options.model, "/tokenizer.json has ids up to ", out.model.tokenizer->size() - 1,
-         ", config.json's vocab_size is ", vocab_size);
   out.model.chat_template = read_chat_template(options);
   out.model.default_sampling = default_sampling(generation_config, vocab_size);
   const std::vector<int32_t> eos = eos_ids(generation_config, config);
@@ -285,7 +295,17 @@ LocalEngine start_local_engine(const EngineOptions& options, Profiler* profiler)
   const uint64_t key_secret = tier ? tier->secret() : std::random_device{}();
   // On a thread of its own, which may be bound to a core; this one must not be. Bound as the engine's team will be, so that a weight lies
   // in the memory of the node whose thread has packed it and will read it.
-  auto weights = std::async(std::launch::async, [&] { return load_weights(config, checkpoint, compute, options, placement); }).get();
+  std::atomic<bool> stop_loading{false};
+  auto loading =
+      std::async(std::launch::async, [&] { return load_weights(config, checkpoint, compute, options, placement, stop_loading); });
+  // Beside it: 250,000 tokens and as many merges take a quarter of a second.
+  try {
+    out.model.tokenizer = load_tokenizer(options, vocab_size);
+  } catch (...) {
+    stop_loading = true;  // on the way out this thread waits for that one
+    throw;
+  }
+  LoadedWeights weights = loading.get();
   // Reserved address space, touched only as far as steps need it: twice the estimate costs nothing and an aborting server would.
   auto runner = std::make_unique<ModelRunner>(
       std::move(weights.model), std::make_unique<ThreadPool>(placement),

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <cstddef>
 #include <cstdint>
 
 namespace weir {
@@ -14,11 +15,11 @@ void* map_huge_pages(void* address, size_t bytes) {
     // More than is needed, of which the aligned part stays.
     void* base = ::mmap(nullptr, bytes + kHugePage, PROT_READ | PROT_WRITE, kKind, -1, 0);
     if (base == MAP_FAILED) return nullptr;
-    const auto first = reinterpret_cast<uintptr_t>(base), aligned = (first + kHugePage - 1) / kHugePage * kHugePage;
-    const uintptr_t last = first + bytes + kHugePage, end = (aligned + bytes + 4095) / 4096 * 4096;
-    if (aligned > first) ::munmap(base, aligned - first);
-    if (last > end) ::munmap(reinterpret_cast<void*>(end), last - end);
-    address = reinterpret_cast<void*>(aligned);
+    auto* const first = static_cast<std::byte*>(base);
+    const size_t before = -reinterpret_cast<uintptr_t>(base) % kHugePage, kept = (bytes + 4095) / 4096 * 4096;
+    if (before > 0) ::munmap(first, before);
+    if (kept < bytes + kHugePage - before) ::munmap(first + before + kept, bytes + kHugePage - before - kept);
+    address = first + before;
   }
   ::madvise(address, bytes, MADV_HUGEPAGE);
   return address;

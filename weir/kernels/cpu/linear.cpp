@@ -1,8 +1,14 @@
 #include "weir/kernels/cpu/linear.h"
 
 #include "weir/kernels/cpu/isa.h"
+#include "weir/kernels/cpu/linear_steps.h"
 
 namespace weir::cpu {
+
+bool prefetches_past_caches() {
+  static const bool is_intel = __builtin_cpu_is("intel") != 0;
+  return !is_intel;
+}
 
 const LinearKernels& linear_kernels(Isa isa) {
   switch (isa) {

@@ -1,4 +1,4 @@
-// Products on the tile registers of AMX: 16 rows by 16 columns by 16 steps in one instruction, about fourteen times what AVX-512 does.
+// Products on the tile registers of AMX: 16 rows by 16 columns by 16 steps in one instruction of 16 cycles.
 //
 // Panels have room for 16 rows, or as many as the only panel has: [steps / 16][room][16], so that 16 steps of all rows are one register
 // load. A tile of the weights is such a load already. Registers: sums of 2 panels x 2 tiles (0 to 3), two panels' steps (4, 5), two
@@ -79,9 +79,8 @@ struct Weights {
   }
 };
 
-template <_mm_hint into>
-void prefetch(const uint32_t* from, int lines) {
-  for (int i = 0; i < lines; ++i) _mm_prefetch(reinterpret_cast<const char*>(from + i * kTileColumns), into);
+void prefetch(const uint32_t* from, int lines) {  // into L2
+  for (int i = 0; i < lines; ++i) _mm_prefetch(reinterpret_cast<const char*>(from + i * kTileColumns), _MM_HINT_T1);
 }
 
 // y (= or +=) the sums of `rows` rows, [rows][32], made floats. `extra` points behind the steps of the sum: of the tiles, and of row 0.
@@ -114,8 +113,8 @@ void multiply_once(const uint32_t* panel, int room, const Weights& weights, cons
   weights.each(0, weights.blocks, [&](int64_t b, const TilePair& here) {
     const bool is_near = b < near_end;
     const int64_t ahead = (is_near ? b + kAheadBlocks : b - near_end) * kBlock;
-    prefetch<_MM_HINT_T1>((is_near ? weights.tiles : next).tile0 + ahead, kBlockSteps);
-    prefetch<_MM_HINT_T1>((is_near ? weights.tiles : next).tile1 + ahead, kBlockSteps);
+    prefetch((is_near ? weights.tiles : next).tile0 + ahead, kBlockSteps);
+    prefetch((is_near ? weights.tiles : next).tile1 + ahead, kBlockSteps);
     load_tile<4>(panel + b * room * kBlockSteps, kRowBytes);
     load_tile<6>(here.tile0, kRowBytes);
     Type::template dot<0, 4, 6>();
@@ -161,8 +160,8 @@ void multiply_part(const uint32_t* panel, int64_t panel_size, const Weights& wei
     __builtin_prefetch(soon.y + r * soon.y_stride + kTileColumns, 1, 2);
   }
   weights.each(first, end, [&](int64_t b, const TilePair& here) {
-    prefetch<_MM_HINT_T1>(soon.weights.tile0 + b * kBlock + soon.line * kTileColumns, soon.lines);
-    prefetch<_MM_HINT_T1>(soon.weights.tile1 + b * kBlock + soon.line * kTileColumns, soon.lines);
+    prefetch(soon.weights.tile0 + b * kBlock + soon.line * kTileColumns, soon.lines);
+    prefetch(soon.weights.tile1 + b * kBlock + soon.line * kTileColumns, soon.lines);
     load_tile<4>(panel + b * kBlock, kRowBytes);
     load_tile<6>(here.tile0, kRowBytes);
     Type::template dot<0, 4, 6>();

@@ -35,21 +35,23 @@ struct I8 {
   }
 };
 
+// Where __builtin_prefetch puts what it is asked for: into L1 past the other caches, into L2, or into all of them.
+constexpr int kIntoL1 = 0, kIntoL2 = 2, kIntoAll = 3;
+
 // Accumulators of 12 rows x 32 columns fill 24 of the 32 registers; the loops over r are unrolled completely, so they stay there.
-template <class Type, int rows>
+template <class Type, int rows, int into>
 void multiply_rows(const uint32_t* panel, const uint32_t* tile0, const uint32_t* tile1, int64_t steps, float* y, int64_t y_stride,
                    int columns, bool add, const Ahead& ahead) {
   typename Type::Sum left[rows], right[rows];
 #pragma GCC unroll 12
   for (int r = 0; r < rows; ++r) left[r] = right[r] = typename Type::Sum{};
   steps -= Type::kExtraSteps;
-  constexpr auto kInto = reads_once(rows) ? _MM_HINT_NTA : _MM_HINT_T1;
   const int64_t near_end = steps > ahead_steps(rows) ? steps - ahead_steps(rows) : 0;
   const uint32_t *soon0 = ahead.near0, *soon1 = ahead.near1;
   for (int64_t s = 0, end = near_end;; end = steps, soon0 = ahead.far0, soon1 = ahead.far1) {
     for (; s < end; ++s) {
-      _mm_prefetch(reinterpret_cast<const char*>(soon0), kInto);
-      _mm_prefetch(reinterpret_cast<const char*>(soon1), kInto);
+      __builtin_prefetch(soon0, 0, into);
+      __builtin_prefetch(soon1, 0, into);
       const __m512i b0 = _mm512_loadu_si512(tile0), b1 = _mm512_loadu_si512(tile1);
 #pragma GCC unroll 12
       for (int r = 0; r < rows; ++r) {
@@ -79,22 +81,31 @@ void multiply_rows(const uint32_t* panel, const uint32_t* tile0, const uint32_t*
   }
 }
 
+// Few rows, which use the weights once.
+template <class Type, int rows>
+void multiply_few(const uint32_t* panel, const uint32_t* tile0, const uint32_t* tile1, int64_t steps, float* y, int64_t y_stride,
+                  int columns, bool add, const Ahead& ahead) {
+  static_assert(reads_once(rows));
+  if (prefetches_past_caches()) return multiply_rows<Type, rows, kIntoL1>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
+  multiply_rows<Type, rows, kIntoAll>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
+}
+
 template <class Type>
 void multiply(const uint32_t* panel, const uint32_t* tile0, const uint32_t* tile1, int64_t steps, int rows, float* y, int64_t y_stride,
               int columns, bool add, const Ahead& ahead) {
   switch (rows) {
-    case 1: return multiply_rows<Type, 1>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
-    case 2: return multiply_rows<Type, 2>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
-    case 3: return multiply_rows<Type, 3>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
-    case 4: return multiply_rows<Type, 4>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
-    case 5: return multiply_rows<Type, 5>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
-    case 6: return multiply_rows<Type, 6>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
-    case 7: return multiply_rows<Type, 7>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
-    case 8: return multiply_rows<Type, 8>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
-    case 9: return multiply_rows<Type, 9>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
-    case 10: return multiply_rows<Type, 10>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
-    case 11: return multiply_rows<Type, 11>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
-    case 12: return multiply_rows<Type, 12>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
+    case 1: return multiply_few<Type, 1>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
+    case 2: return multiply_few<Type, 2>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
+    case 3: return multiply_few<Type, 3>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
+    case 4: return multiply_few<Type, 4>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
+    case 5: return multiply_rows<Type, 5, kIntoL2>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
+    case 6: return multiply_rows<Type, 6, kIntoL2>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
+    case 7: return multiply_rows<Type, 7, kIntoL2>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
+    case 8: return multiply_rows<Type, 8, kIntoL2>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
+    case 9: return multiply_rows<Type, 9, kIntoL2>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
+    case 10: return multiply_rows<Type, 10, kIntoL2>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
+    case 11: return multiply_rows<Type, 11, kIntoL2>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
+    case 12: return multiply_rows<Type, 12, kIntoL2>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
     default: return;
   }
 }

@@ -7,6 +7,10 @@
 #include "weir/kernels/cpu/linear.h"
 
 namespace weir::cpu {
+
+// Whether weights that are read once should be prefetched past the outer caches: faster on AMD, three times slower on Intel. In linear.cpp.
+bool prefetches_past_caches();
+
 namespace {
 
 constexpr int kStepPanelRows = 12;
