@@ -176,7 +176,7 @@ void pack_panel_f32(const float* x, int64_t stride, int rows, int /*room*/, int6
 
 void pack_panel_i8(const float* x, int64_t stride, int rows, int /*room*/, int64_t k, const InputScale& input, uint32_t* panel) {
   const int64_t steps = (k + 3) / 4;
-  Quantiser quantiser[kStepPanelRows];
+  Quantiser quantiser[kMaxPanelRows];  // as many as store_panel() looks at
   for (int r = 0; r < rows; ++r) {
     const RowScale scale = row_scale(x + r * stride, k, input);
     quantiser[r] = {_mm512_set1_ps(scale.scale), _mm512_set1_ps(input.offset)};
