@@ -97,6 +97,12 @@ def test_a_model_that_is_no_directory_fails_with_one_line():
 
 # ---- inspect ----------------------------------------------------------------------------------------------------------------
 
+@pytest.mark.parametrize("command", [["serve", MODEL, "--port", "0"], ["generate", MODEL, "--prompt", "a"]], ids=["serve", "generate"])
+def test_an_instruction_set_that_cannot_run_ends_the_start(command):
+    error = weir(*command, code=1, env={"WEIR_CPU_ISA": "foo"}).stderr
+    assert "WEIR_CPU_ISA=foo cannot run here; this CPU can run: scalar" in error and "step" not in error
+
+
 def test_inspect_shows_sizes_layers_types_and_memory():
     text = weir("inspect", MODEL).stdout
     for word in ("qwen3_5_moe", "(3D A) x 2", "16, 4 per token", "fused", "BF16", "KV per token", "state per sequence", "servable"):

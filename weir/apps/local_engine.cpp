@@ -240,6 +240,7 @@ std::shared_ptr<const Tokenizer> load_tokenizer(const EngineOptions& options, in
 
 LocalEngine start_local_engine(const EngineOptions& options, Profiler* profiler) {
   const auto begin = std::chrono::steady_clock::now();
+  const cpu::Isa isa = cpu::active_isa();  // asked now, so that a WEIR_CPU_ISA that cannot run here ends the start and not the first step
   if (!std::filesystem::is_directory(options.model))
     fail(ErrorCode::kNotFound, "model \"", options.model,
          "\" is not a directory; weir serves local checkpoints: give the directory that holds config.json");
@@ -336,7 +337,7 @@ LocalEngine start_local_engine(const EngineOptions& options, Profiler* profiler)
   if (!options.quiet) {
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
     log_info("Loaded ", checkpoint.total_bytes() >> 20, " MiB in ", seconds.count(), " s; ", threads,
-             threads == 1 ? " thread, " : " threads, ", name(compute), " weights");
+             threads == 1 ? " thread, " : " threads, ", cpu::name(isa), " kernels, ", name(compute), " weights");
     if (options.speculation.num_drafts > 0)
       log_info("Speculation: ", options.speculation.adaptive ? "up to " : "", options.speculation.num_drafts,
                options.speculation.num_drafts == 1 ? " draft" : " drafts", " per step and request from the MTP head",
