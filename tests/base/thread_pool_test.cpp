@@ -56,6 +56,21 @@ TEST_P(ThreadPoolOf, ParallelForCoversTheRangeOnceInContiguousParts) {
   }
 }
 
+TEST_P(ThreadPoolOf, TakesFloatsBelowTheNormalOnesForZerosAndLeavesTheCallerAsItWas) {
+  const volatile float small = 1e-30f, below = 1e-40f;  // read when they are used, not by the compiler
+  const auto denormal = [&] { return small * 1e-10f != 0.0f || below * 1e10f != 0.0f; };
+  std::atomic<int> bodies = 0, denormals = 0;
+  const auto look = [&] { ++bodies, denormals += denormal() ? 1 : 0; };
+  pool.run([&](int) { look(); });
+  for (const int64_t n : {1, 100}) {
+    pool.parallel_for(n, 1, [&](int64_t, int64_t, int) { look(); });
+    pool.parallel_items(n, [&](int64_t, int) { look(); });
+  }
+  EXPECT_EQ(bodies, pool.size() + (1 + 1) + (std::min(100, pool.size()) + 100));
+  EXPECT_EQ(denormals, 0);
+  EXPECT_TRUE(denormal());
+}
+
 TEST_P(ThreadPoolOf, ParallelForKeepsSmallWorkOnTheCaller) {
   const auto caller = std::this_thread::get_id();
   int calls = 0;

@@ -38,6 +38,18 @@ void pin_to(int cpu) {
   pthread_setaffinity_np(pthread_self(), sizeof(set), &set);  // best effort: a container may forbid it
 }
 
+// Floats below the normal ones are zeros, read or written, as long as this lives.
+class FlushDenormals {
+ public:
+  FlushDenormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | _MM_FLUSH_ZERO_ON | _MM_DENORMALS_ZERO_ON); }
+  ~FlushDenormals() { _mm_setcsr(before_); }
+  FlushDenormals(const FlushDenormals&) = delete;
+  FlushDenormals& operator=(const FlushDenormals&) = delete;
+
+ private:
+  unsigned before_;
+};
+
 }  // namespace
 
 struct ThreadPool::State {
@@ -70,6 +82,7 @@ struct ThreadPool::State {
     } else {
       pin_to(cores[static_cast<size_t>(index)]);
     }
+    const FlushDenormals flush;
     uint32_t seen = 0;
     for (;;) {
       int spins = 0;
@@ -121,6 +134,7 @@ void ThreadPool::run(FunctionRef<void(int)> body) {
     pin_to(s.cores[0]);
     s.caller_pinned = true;
   }
+  const FlushDenormals flush;
   if (s.size == 1) return body(0);
   s.body = &body;
   s.pending.store(s.size - 1, std::memory_order_relaxed);
@@ -151,7 +165,10 @@ void ThreadPool::parallel_for(int64_t n, int64_t min_per_thread, FunctionRef<voi
   if (n <= 0) return;
   const int64_t useful = std::max<int64_t>(1, n / std::max<int64_t>(1, min_per_thread));
   const int64_t parts = std::min<int64_t>(state_->size, useful);
-  if (parts == 1) return body(0, n, 0);
+  if (parts == 1) {
+    const FlushDenormals flush;
+    return body(0, n, 0);
+  }
   run([&](int thread) {
     if (thread >= parts) return;
     const int64_t begin = n * thread / parts, end = n * (thread + 1) / parts;
@@ -161,7 +178,10 @@ void ThreadPool::parallel_for(int64_t n, int64_t min_per_thread, FunctionRef<voi
 
 void ThreadPool::parallel_items(int64_t n, FunctionRef<void(int64_t, int)> body) {
   if (n <= 0) return;
-  if (n == 1) return body(0, 0);
+  if (n == 1) {
+    const FlushDenormals flush;
+    return body(0, 0);
+  }
   std::atomic<int64_t>& next = state_->next_item;
   next.store(0, std::memory_order_relaxed);
   run([&](int thread) {
