@@ -2,7 +2,8 @@
 // (0 % CPU) when nothing runs. The calling thread is member 0 of the team, so a pool of size 1 starts no thread.
 //
 // What a pool runs takes floats below the normal ones (1.2e-38) for zeros, on every thread alike: states and weights of old tokens decay
-// into them, and Intel's processors then take some 150 cycles for each instruction. The caller's own setting is as before when a call returns.
+// into them, and Intel's processors then take some 150 cycles for each instruction. The caller's own setting is as before when a call
+// returns.
 #pragma once
 
 #include <cstdint>

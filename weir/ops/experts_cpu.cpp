@@ -1,14 +1,14 @@
 // Experts on the CPU. Token choices are sorted by expert, so every chosen expert's weights are read once for all its rows:
 //
 //   sort        choices (t, k) -> rows 0 … P of the sorted order, expert after expert
-//   gather      the panels of each expert's rows
-//   gate_up     panels -> silu(gate) · up, straight into the panels of the second product
+//   gate_up     the panels of an expert's rows -> silu(gate) · up, straight into the panels of the second product
 //   requantise  only of I8: a row's scale needs the whole row, so gate_up leaves floats, which become panels here
 //   down        -> y[t] += weight[t, k] · result of (t, k), expert after expert, so that a token's results are summed by rising expert
 //
 // All threads walk through the phases together with a barrier between them. gate_up is shared out in contiguous runs of tiles over all
 // experts, cut where the estimated cost is equal; in down every thread owns a range of columns: its part of y, which is read and written
-// for each expert, stays in the core's own cache, and its weights are one stream per expert.
+// for each expert, stays in the core's own cache, and its weights are one stream per expert. The inputs of gate_up are gathered by the
+// thread that needs them, as much as its own cache holds: of all experts they are top_k times as many as there are tokens.
 #include <algorithm>
 #include <span>
 
@@ -17,10 +17,10 @@
 namespace weir::ops {
 namespace {
 
-// Below this many elements one thread gathers alone, faster than a barrier.
-constexpr int64_t kGatherAlone = 16 * 1024;
-// Rows whose sums wait in a core's first cache for what is made of them.
-constexpr int64_t kSumRows = 96;
+// Inputs of an expert that are gathered at a time.
+constexpr int64_t kGatherBytes = int64_t{1} << 20;
+// Rows whose sums wait in a core's own cache for what is made of them.
+constexpr int64_t kSumRows = 256;
 
 struct Chosen {
   const PackedMatrix* gate_up;
@@ -31,17 +31,18 @@ struct Chosen {
   int64_t width, tiles;    // I and its tiles
   int64_t steps;           // of the first product's weights
   int64_t input_steps;     // of its panels
-  uint32_t* input;         // which lie here
   const uint32_t* inputs;  // of all tokens: in the form of the first product or, if that has an input scale of its own, F32
   bool is_static;          // it has one
-  uint32_t* rounded;       // [rows][input_steps]: then, the inputs as it rounds them
   int64_t down_steps;      // of the second product's weights
   int64_t hidden_steps;    // of its panels
   uint32_t* hidden;        // which lie here
   float* middle;           // [rows][width] before they become panels of I8, else null
-  PanelRun run(const uint32_t* data, int64_t first, int64_t last, int64_t panel_steps) const {
-    return {data, panels, first, last, panel_steps};
-  }
+};
+
+// What a thread gathers.
+struct Gathered {
+  uint32_t* panels;
+  uint32_t* rounded;  // rows of a panel as an input scale of their own rounds them
 };
 
 class Experts {
@@ -61,16 +62,12 @@ class Experts {
   void run() {
     if (rows_ == 0) return;
     const int threads = ctx_.pool.size();
-    const bool gather_alone = rows_ * dim_ <= kGatherAlone;
-    if (gather_alone) gather(0, num_panels_);
+    const int64_t panel_steps = any_static_ ? kernels_.panel_rows * most_input_steps_ : 0;
+    const Gathered gathered{take<uint32_t>(threads * gathered_steps_), take<uint32_t>(threads * panel_steps)};
     ctx_.pool.run([&](int thread) {
       const auto from = [&](int64_t n) { return n * thread / threads; };
       const auto to = [&](int64_t n) { return n * (thread + 1) / threads; };
-      if (!gather_alone) {
-        gather(from(num_panels_), to(num_panels_));
-        ctx_.pool.barrier();
-      }
-      gate_up(thread, threads);
+      gate_up(thread, threads, {gathered.panels + thread * gathered_steps_, gathered.rounded + thread * panel_steps});
       ctx_.pool.barrier();
       if (any_middle_) {
         requantise(from(num_panels_), to(num_panels_));
@@ -143,37 +140,41 @@ class Experts {
     const DType in = c.gate_up->dtype(), out = c.down->dtype();
     c.steps = num_steps(dim_, in);
     c.input_steps = panel_steps(kernels_, dim_, in);
-    c.input = take<uint32_t>(c.panels.total_room() * c.input_steps);
     c.is_static = c.gate_up->input_scale().scale != 0;
     c.inputs = x_.steps(InputForm{c.is_static ? DType::kF32 : in, {}, /*by_rows=*/true});
-    c.rounded = c.is_static ? take<uint32_t>(c.rows * c.input_steps) : nullptr;
     c.down_steps = num_steps(c.width, out);
     c.hidden_steps = panel_steps(kernels_, c.width, out);
     c.hidden = take<uint32_t>(c.panels.total_room() * c.hidden_steps);
     c.middle = out == DType::kI8 ? take<float>(c.rows * c.width) : nullptr;
     any_middle_ |= c.middle != nullptr;
+    any_static_ |= c.is_static;
+    most_input_steps_ = std::max(most_input_steps_, c.input_steps);
+    gathered_steps_ = std::max(gathered_steps_, std::min(panels_at_once(c), c.panels.count) * kernels_.panel_rows * c.input_steps);
   }
 
-  void gather(int64_t begin, int64_t end) {
-    for (const Chosen& c : chosen_) {
-      const ProductKernels& product = product_kernels(kernels_, c.gate_up->dtype());
-      const int64_t first = std::max<int64_t>(begin - c.first_panel, 0), last = std::min(end - c.first_panel, c.panels.count);
-      for (int64_t p = first; p < last; ++p) {
-        const int64_t row = c.begin + c.panels.begin(p);
-        const uint32_t* inputs[weir::cpu::kMaxPanelRows];
-        for (int r = 0; r < c.panels.size(p); ++r) inputs[r] = input_row(c, row + r);
-        product.gather_panel(inputs, c.panels.size(p), c.panels.room(p), c.input_steps, c.input + c.panels.begin(p) * c.input_steps);
-      }
+  int64_t panels_at_once(const Chosen& c) const {
+    return std::max<int64_t>(1, kGatherBytes / (kernels_.panel_rows * c.input_steps * static_cast<int64_t>(sizeof(uint32_t))));
+  }
+
+  // The inputs of panels [first, last).
+  PanelRun gather(const Chosen& c, int64_t first, int64_t last, const Gathered& to) const {
+    const ProductKernels& product = product_kernels(kernels_, c.gate_up->dtype());
+    const PanelRun run{to.panels, c.panels, first, last, c.input_steps};
+    for (int64_t p = first; p < last; ++p) {
+      const int64_t row = c.begin + c.panels.begin(p);
+      const uint32_t* inputs[weir::cpu::kMaxPanelRows];
+      for (int r = 0; r < c.panels.size(p); ++r) inputs[r] = input_row(c, row + r, to.rounded + r * c.input_steps);
+      product.gather_panel(inputs, c.panels.size(p), c.panels.room(p), c.input_steps, to.panels + run.row(p) * c.input_steps);
     }
+    return run;
   }
 
-  const uint32_t* input_row(const Chosen& c, int64_t row) {
+  const uint32_t* input_row(const Chosen& c, int64_t row, uint32_t* rounded) const {
     const int64_t token = token_of_[row];
     if (!c.is_static) return c.inputs + token * c.input_steps;
-    uint32_t* out = c.rounded + (row - c.begin) * c.input_steps;
     const auto* floats = reinterpret_cast<const float*>(c.inputs) + token * panel_steps(kernels_, dim_, DType::kF32);
-    product_kernels(kernels_, c.gate_up->dtype()).pack_panel(floats, dim_, 1, 1, dim_, c.gate_up->input_scale(), out);
-    return out;
+    product_kernels(kernels_, c.gate_up->dtype()).pack_panel(floats, dim_, 1, 1, dim_, c.gate_up->input_scale(), rounded);
+    return rounded;
   }
 
   void requantise(int64_t begin, int64_t end) const {
@@ -202,11 +203,15 @@ class Experts {
     }
   }
 
-  void gate_up(int thread, int threads) const {
+  void gate_up(int thread, int threads, const Gathered& to) const {
     const auto units = [](const Chosen& c) { return c.tiles; };
     const auto cost = [&](const Chosen& c) { return std::max<int64_t>(c.rows, kernels_.memory_bound_rows) * c.steps; };
     share(thread, threads, units, cost, [&](const Chosen& c, int64_t first, int64_t last) {
-      for (int64_t t = first; t < last; ++t) gate_up_tile(c, t);
+      const int64_t at_once = panels_at_once(c);
+      for (int64_t p = 0; p < c.panels.count; p += at_once) {
+        const PanelRun inputs = gather(c, p, std::min(p + at_once, c.panels.count), to);
+        for (int64_t t = first; t < last; ++t) gate_up_tile(c, inputs, t);
+      }
     });
   }
 
@@ -218,8 +223,8 @@ class Experts {
 
   static TilePair gate_and_up(const Chosen& c, int64_t t) { return {tile(*c.gate_up, t), tile(*c.gate_up, c.width / kTileColumns + t)}; }
 
-  // Columns [16 t, 16 t + 16) of silu(gate) · up for all rows of the expert.
-  void gate_up_tile(const Chosen& c, int64_t t) const {
+  // Columns [16 t, 16 t + 16) of silu(gate) · up for some panels of the expert.
+  void gate_up_tile(const Chosen& c, const PanelRun& inputs, int64_t t) const {
     const ProductKernels& product = product_kernels(kernels_, c.gate_up->dtype());
     const DType out_type = c.down->dtype();
     const int columns = static_cast<int>(std::min<int64_t>(kTileColumns, c.width - t * kTileColumns));
@@ -231,10 +236,10 @@ class Experts {
     alignas(64) float sums[kSumRows][3 * kTileColumns];
     const TilePair here{gate_tile, up_tile}, next = gate_and_up(t + 1 < c.tiles ? c : following(c), (t + 1) % c.tiles);
     const int64_t at_once = kSumRows / kernels_.panel_rows;
-    for (int64_t first = 0; first < c.panels.count; first += at_once) {
-      const int64_t last = std::min(first + at_once, c.panels.count);
-      const PanelRun run = c.run(c.input, first, last, c.input_steps);
-      const TilePair& soon = last < c.panels.count ? here : next;
+    for (int64_t first = inputs.first; first < inputs.last; first += at_once) {
+      const int64_t last = std::min(first + at_once, inputs.last);
+      const PanelRun run{inputs.panel(first), c.panels, first, last, c.input_steps};
+      const TilePair& soon = last < inputs.last ? here : next;
       product.multiply(run, here, soon, c.steps, sums[0], 3 * kTileColumns, 2 * kTileColumns, false);
       if (spans)
         product.multiply(run, {next_tile, next_tile}, soon, c.steps, sums[0] + 2 * kTileColumns, 3 * kTileColumns, kTileColumns, false);
@@ -273,8 +278,8 @@ class Experts {
     const int64_t at_once = kSumRows / kernels_.panel_rows;
     for (int64_t p = 0; p < c.panels.count; p += at_once) {
       const int64_t end = std::min(p + at_once, c.panels.count);
-      product.multiply(c.run(c.hidden, p, end, c.hidden_steps), here, end < c.panels.count ? here : next, c.down_steps, sums[0],
-                       2 * kTileColumns, columns, false);
+      const PanelRun run{c.hidden + c.panels.begin(p) * c.hidden_steps, c.panels, p, end, c.hidden_steps};
+      product.multiply(run, here, end < c.panels.count ? here : next, c.down_steps, sums[0], 2 * kTileColumns, columns, false);
       const int64_t row = c.begin + c.panels.begin(p);
       kernels_.scatter_add(sums[0], 2 * kTileColumns, c.panels.begin(end) - c.panels.begin(p), columns, factor_of_ + row, token_of_ + row,
                            y_.data<float>() + t * kTileColumns, y_.row_stride());
@@ -292,6 +297,8 @@ class Experts {
   int32_t* token_of_ = nullptr;  // [P]
   float* factor_of_ = nullptr;   // [P]
   bool any_middle_ = false;      // some expert's second product is I8
+  bool any_static_ = false;      // some expert's first product has an input scale of its own
+  int64_t most_input_steps_ = 0, gathered_steps_ = 0;
 };
 
 }  // namespace

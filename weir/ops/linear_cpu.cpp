@@ -62,8 +62,9 @@ void linear_cpu(const LinearKernels& kernels, Context& ctx, const Input& x, int6
         const bool both = t + 1 < tile_end;
         const int columns = static_cast<int>(std::min<int64_t>(n - t * kTileColumns, both ? 2 * kTileColumns : kTileColumns));
         const TilePair here{tile(w, t), tile(w, both ? t + 1 : t)}, next{tile(w, t + 2), tile(w, t + 3)};
-        const PanelRun run{panels, all, all.count * block / blocks, all.count * (block + 1) / blocks, input_steps};
-        float* to = y.data<float>() + all.begin(run.first) * y.row_stride() + t * kTileColumns;
+        const int64_t first_panel = all.count * block / blocks, row = all.begin(first_panel);
+        const PanelRun run{panels + row * input_steps, all, first_panel, all.count * (block + 1) / blocks, input_steps};
+        float* to = y.data<float>() + row * y.row_stride() + t * kTileColumns;
         product.multiply(run, here, next, steps, to, y.row_stride(), columns, add);
       }
       item = end;

@@ -51,13 +51,14 @@ struct Panels {
   int64_t total_room() const { return full_rows == 0 || count == 1 ? rows : count * full_rows; }
 };
 
-// Panels [first, last) of an input, `steps` per row; panel p begins at data + all.begin(p) · steps.
+// Panels [first, last) of an input, `steps` per row, of which `data` is the first.
 struct PanelRun {
   const uint32_t* data;
   Panels all;
   int64_t first, last;
   int64_t steps;
-  const uint32_t* panel(int64_t p) const { return data + all.begin(p) * steps; }
+  int64_t row(int64_t p) const { return all.begin(p) - all.begin(first); }  // of the run, at which panel p begins
+  const uint32_t* panel(int64_t p) const { return data + row(p) * steps; }
 };
 
 // Two tiles that are multiplied together.

@@ -21,13 +21,15 @@ namespace {
 constexpr int kBlockSteps = 16;                     // steps of a register
 constexpr int kBlock = kBlockSteps * kTileColumns;  // 4-byte elements of a full one
 constexpr int kPairColumns = 2 * kTileColumns;
-constexpr int64_t kRunPanels = 8;     // whose sums wait in L1 while a part of the weights stays there:
+constexpr int64_t kFewPanels = 4;     // so many are multiplied with all of the weights, two at a time; more, in runs of
+constexpr int64_t kRunPanels = 32;    // whose sums wait in L2 while a part of the weights stays in L1:
 constexpr int64_t kPartBlocks = 8;    // 2 tiles x 8 KB, beside as much of 2 panels
 constexpr int64_t kAheadBlocks = 16;  // of its use a weight is asked for when it is used once
 constexpr int64_t kRowBytes = kBlockSteps * sizeof(uint32_t);
 
 struct Bf16 {
   static constexpr int kExtraSteps = 0;
+  static constexpr bool kSumsAreResults = true;
   template <int sum, int panel, int tile>
   static void dot() {
     dot_bf16<sum, panel, tile>();
@@ -37,6 +39,7 @@ struct Bf16 {
 
 struct I8 {
   static constexpr int kExtraSteps = kInt8ExtraSteps;
+  static constexpr bool kSumsAreResults = false;
   template <int sum, int panel, int tile>
   static void dot() {
     dot_i8<sum, panel, tile>();
@@ -125,20 +128,29 @@ void multiply_once(const uint32_t* panel, int room, const Weights& weights, cons
   store_tile<1>(sums + kTileColumns, kSumBytes);
 }
 
-// What one or two panels ask for while they are multiplied: their share of the next weights, lines [line, line + lines) of each block,
-// and where their results will go.
+// What one or two panels ask for while some blocks are multiplied, evenly: lines [line, end) of both tiles of some weights. And where their
+// results will go.
 struct Soon {
   TilePair weights;
-  int line, lines;
+  int64_t line, end;
   const float* y;
   int64_t y_stride;
 };
 
-// Blocks [first, end) of `panels` = 1 or 2 full panels, `panel_size` apart, added to the sums of the blocks before.
+// Rows of 32 sums: of a second panel they follow those of the first.
+struct Sums {
+  void* data;
+  int64_t row_bytes;
+  template <int panel>
+  char* tile(int index) const {
+    return static_cast<char*>(data) + panel * kMaxPanelRows * row_bytes + index * kTileColumns * static_cast<int64_t>(sizeof(uint32_t));
+  }
+};
+
+// Blocks [first, end) of `panels` = 1 or 2 full panels, `panel_size` apart, added to the sums of the blocks before, into `to`.
 template <class Type, int panels>
 void multiply_part(const uint32_t* panel, int64_t panel_size, const Weights& weights, int64_t first, int64_t end, const Soon& soon,
-                   uint32_t* sums) {
-  constexpr int kPanelSums = kMaxPanelRows * kPairColumns;
+                   const Sums& before, const Sums& to) {
   if (first == 0) {
     zero_tile<0>();
     zero_tile<1>();
@@ -147,11 +159,11 @@ void multiply_part(const uint32_t* panel, int64_t panel_size, const Weights& wei
       zero_tile<3>();
     }
   } else {
-    load_tile<0>(sums, kSumBytes);
-    load_tile<1>(sums + kTileColumns, kSumBytes);
+    load_tile<0>(before.tile<0>(0), before.row_bytes);
+    load_tile<1>(before.tile<0>(1), before.row_bytes);
     if constexpr (panels == 2) {
-      load_tile<2>(sums + kPanelSums, kSumBytes);
-      load_tile<3>(sums + kPanelSums + kTileColumns, kSumBytes);
+      load_tile<2>(before.tile<1>(0), before.row_bytes);
+      load_tile<3>(before.tile<1>(1), before.row_bytes);
     }
   }
   constexpr int kRows = panels * kMaxPanelRows;
@@ -159,9 +171,11 @@ void multiply_part(const uint32_t* panel, int64_t panel_size, const Weights& wei
     __builtin_prefetch(soon.y + r * soon.y_stride, 1, 2);
     __builtin_prefetch(soon.y + r * soon.y_stride + kTileColumns, 1, 2);
   }
+  const int64_t lines = soon.end - soon.line, count = end - first;
   weights.each(first, end, [&](int64_t b, const TilePair& here) {
-    prefetch(soon.weights.tile0 + b * kBlock + soon.line * kTileColumns, soon.lines);
-    prefetch(soon.weights.tile1 + b * kBlock + soon.line * kTileColumns, soon.lines);
+    const int64_t line = soon.line + lines * (b - first) / count, line_end = soon.line + lines * (b + 1 - first) / count;
+    prefetch(soon.weights.tile0 + line * kTileColumns, static_cast<int>(line_end - line));
+    prefetch(soon.weights.tile1 + line * kTileColumns, static_cast<int>(line_end - line));
     load_tile<4>(panel + b * kBlock, kRowBytes);
     load_tile<6>(here.tile0, kRowBytes);
     Type::template dot<0, 4, 6>();
@@ -173,50 +187,103 @@ void multiply_part(const uint32_t* panel, int64_t panel_size, const Weights& wei
       Type::template dot<3, 5, 7>();
     }
   });
-  store_tile<0>(sums, kSumBytes);
-  store_tile<1>(sums + kTileColumns, kSumBytes);
+  store_tile<0>(to.tile<0>(0), to.row_bytes);
+  store_tile<1>(to.tile<0>(1), to.row_bytes);
   if constexpr (panels == 2) {
-    store_tile<2>(sums + kPanelSums, kSumBytes);
-    store_tile<3>(sums + kPanelSums + kTileColumns, kSumBytes);
+    store_tile<2>(to.tile<1>(0), to.row_bytes);
+    store_tile<3>(to.tile<1>(1), to.row_bytes);
   }
 }
+
+// A product of one run of panels with two tiles.
+template <class Type>
+class Product {
+ public:
+  Product(const PanelRun& run, const TilePair& tiles, const TilePair& next, int64_t steps, float* y, int64_t y_stride, int columns,
+          bool add)
+      : run_(run),
+        next_(next),
+        last_(tiles, steps),
+        weights_{tiles, last_.tiles(), num_blocks(steps), steps / kBlockSteps},
+        extra_{tiles.tile0 + steps * kTileColumns, tiles.tile1 + steps * kTileColumns},
+        y_(y),
+        y_stride_(y_stride),
+        columns_(columns),
+        add_(add) {}
+
+  void run() {
+    if (run_.all.count == 1) {
+      multiply_once<Type>(run_.panel(0), run_.all.room(0), weights_, next_, sums_);
+      return finish_panels(0, 1, sums_);
+    }
+    configure_tiles(TileUse::kProduct, kMaxPanelRows);
+    if (run_.last - run_.first <= kFewPanels)
+      few();
+    else
+      for (int64_t p = run_.first; p < run_.last; p += kRunPanels) part_by_part(p, p + kRunPanels < run_.last ? p + kRunPanels : run_.last);
+  }
+
+ private:
+  static constexpr int64_t kPairSums = 2 * kMaxPanelRows * kPairColumns;
+
+  // The first two panels read the weights from memory, at the pace at which they are multiplied: the hardware foresees that. Two more find
+  // them in L2, and ask for a part of the next ones.
+  void few() {
+    const int64_t lines = weights_.blocks * kBlockSteps, pairs = (run_.last - run_.first + 1) / 2;
+    multiply_pair(run_.first, run_.last, 0, weights_.blocks, {weights_.tiles, 0, lines, nullptr, 0}, sums_);
+    if (pairs == 2) multiply_pair(run_.first + 2, run_.last, 0, weights_.blocks, {next_, 0, lines / 4, nullptr, 0}, sums_ + kPairSums);
+  }
+
+  // All panels with a part of the weights, which stays in L1, then with the next part.
+  void part_by_part(int64_t begin, int64_t end) {
+    const int64_t pairs = (end - begin + 1) / 2, visits = (weights_.blocks + kPartBlocks - 1) / kPartBlocks * pairs;
+    const int64_t lines = end == run_.last ? weights_.blocks * kBlockSteps : 0;
+    for (int64_t b = 0, visit = 0; b < weights_.blocks; b += kPartBlocks)
+      for (int64_t i = 0; i < pairs; ++i, ++visit)
+        multiply_pair(begin + 2 * i, end, b, b + kPartBlocks < weights_.blocks ? b + kPartBlocks : weights_.blocks,
+                      {next_, lines * visit / visits, lines * (visit + 1) / visits, nullptr, 0}, sums_ + i * kPairSums);
+  }
+
+  // Blocks [b, b_end) of panels p and, below `end`, p + 1.
+  void multiply_pair(int64_t p, int64_t end, int64_t b, int64_t b_end, Soon soon, uint32_t* sums) {
+    const int64_t panels = p + 1 < end ? 2 : 1, panel_size = kMaxPanelRows * run_.steps;
+    float* const y = row(p);
+    soon.y = y, soon.y_stride = y_stride_;
+    const bool is_last = b_end == weights_.blocks;
+    const bool is_y =
+        is_last && Type::kSumsAreResults && !add_ && columns_ == kPairColumns && run_.all.size(p + panels - 1) == kMaxPanelRows;
+    const Sums before{sums, kSumBytes}, to = is_y ? Sums{y, y_stride_ * static_cast<int64_t>(sizeof(float))} : before;
+    if (panels == 2)
+      multiply_part<Type, 2>(run_.panel(p), panel_size, weights_, b, b_end, soon, before, to);
+    else
+      multiply_part<Type, 1>(run_.panel(p), panel_size, weights_, b, b_end, soon, before, to);
+    if (is_last && !is_y) finish_panels(p, p + panels, sums);
+  }
+
+  void finish_panels(int64_t first, int64_t end, const uint32_t* sums) {
+    for (int64_t p = first; p < end; ++p, sums += kMaxPanelRows * kPairColumns)
+      finish<Type>(sums, run_.all.size(p), extra_, run_.panel(p) + weights_.blocks * kBlockSteps * run_.all.room(p), row(p), y_stride_,
+                   columns_, add_);
+  }
+
+  float* row(int64_t p) const { return y_ + run_.row(p) * y_stride_; }
+
+  const PanelRun& run_;
+  const TilePair& next_;
+  const LastBlock last_;
+  const Weights weights_;
+  const TilePair extra_;
+  float* const y_;
+  const int64_t y_stride_;
+  const int columns_;
+  const bool add_;
+  alignas(64) uint32_t sums_[kRunPanels * kMaxPanelRows * kPairColumns];
+};
 
 template <class Type>
 void multiply(const PanelRun& run, const TilePair& tiles, const TilePair& next, int64_t steps, float* y, int64_t y_stride, int columns,
               bool add) {
-  steps -= Type::kExtraSteps;
-  const LastBlock last(tiles, steps);
-  const Weights weights{tiles, last.tiles(), num_blocks(steps), steps / kBlockSteps};
-  const TilePair extra{tiles.tile0 + steps * kTileColumns, tiles.tile1 + steps * kTileColumns};
-  alignas(64) uint32_t sums[kRunPanels * kMaxPanelRows * kPairColumns];
-  const auto row = [&](int64_t p) { return y + (run.all.begin(p) - run.all.begin(run.first)) * y_stride; };
-  const auto finish_panel = [&](int64_t p, const uint32_t* from) {
-    const uint32_t* panel_extra = run.panel(p) + weights.blocks * kBlockSteps * run.all.room(p);
-    finish<Type>(from, run.all.size(p), extra, panel_extra, row(p), y_stride, columns, add);
-  };
-  if (run.all.count == 1) {
-    multiply_once<Type>(run.panel(0), run.all.room(0), weights, next, sums);
-    return finish_panel(0, sums);
-  }
-  configure_tiles(TileUse::kProduct, kMaxPanelRows);
-  const int64_t panel_size = kMaxPanelRows * run.steps;
-  for (int64_t p = run.first; p < run.last; p += kRunPanels) {
-    const int64_t end = p + kRunPanels < run.last ? p + kRunPanels : run.last, pairs = (end - p + 1) / 2;
-    for (int64_t b = 0; b < weights.blocks; b += kPartBlocks) {
-      const int64_t part_end = b + kPartBlocks < weights.blocks ? b + kPartBlocks : weights.blocks;
-      for (int64_t i = 0; i < pairs; ++i) {
-        const int64_t at = p + 2 * i;
-        const int line = static_cast<int>(kBlockSteps * i / pairs), line_end = static_cast<int>(kBlockSteps * (i + 1) / pairs);
-        const Soon soon{next, line, end == run.last ? line_end - line : 0, row(at), y_stride};
-        uint32_t* part = sums + 2 * i * kMaxPanelRows * kPairColumns;
-        if (at + 1 < end)
-          multiply_part<Type, 2>(run.panel(at), panel_size, weights, b, part_end, soon, part);
-        else
-          multiply_part<Type, 1>(run.panel(at), panel_size, weights, b, part_end, soon, part);
-      }
-    }
-    for (int64_t i = p; i < end; ++i) finish_panel(i, sums + (i - p) * kMaxPanelRows * kPairColumns);
-  }
+  Product<Type>(run, tiles, next, steps - Type::kExtraSteps, y, y_stride, columns, add).run();
 }
 
 // F32, for comparisons: AMX has no such product. At most 8 rows by 32 columns at a time, in the order of AVX-512.
@@ -260,7 +327,7 @@ void multiply_f32(const PanelRun& run, const TilePair& tiles, const TilePair&, i
     const int size = run.all.size(p), room = run.all.room(p);
     for (int r = 0; r < size; r += 8)
       kF32Rows[size - r < 8 ? size - r : 8](run.panel(p) + r * kBlockSteps, room, tiles, steps, sums + r * kPairColumns);
-    finish<Bf16>(sums, size, tiles, nullptr, y + (run.all.begin(p) - run.all.begin(run.first)) * y_stride, y_stride, columns, add);
+    finish<Bf16>(sums, size, tiles, nullptr, y + run.row(p) * y_stride, y_stride, columns, add);
   }
 }
 
@@ -330,7 +397,7 @@ const LinearKernels kLinearAmx = {
     .panel_rows = kMaxPanelRows,
     .panels_are_even = false,
     .panel_align = kBlockSteps,
-    .memory_bound_rows = 64,
+    .memory_bound_rows = 96,
     .bf16 = {pack_panel_bf16, gather_panel<0>, multiply<Bf16>, silu_mul_panel_bf16},
     .f32 = {pack_panel_f32, gather_panel<0>, multiply_f32, silu_mul_panel_f32},
     .i8 = {pack_panel_i8, gather_panel<kInt8ExtraSteps>, multiply<I8>, nullptr},

@@ -45,8 +45,8 @@ template <void (*one)(const uint32_t* panel, const uint32_t* tile0, const uint32
 void multiply_panels(const PanelRun& run, const TilePair& tiles, const TilePair& next, int64_t steps, float* y, int64_t y_stride,
                      int columns, bool add) {
   for (int64_t p = run.first; p < run.last; ++p)
-    one(run.panel(p), tiles.tile0, tiles.tile1, steps, run.all.size(p), y + (run.all.begin(p) - run.all.begin(run.first)) * y_stride,
-        y_stride, columns, add, ahead_of(run, p, steps, tiles, next));
+    one(run.panel(p), tiles.tile0, tiles.tile1, steps, run.all.size(p), y + run.row(p) * y_stride, y_stride, columns, add,
+        ahead_of(run, p, steps, tiles, next));
 }
 
 // Columns of the 16 that begin at `column`.
