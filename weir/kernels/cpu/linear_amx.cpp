@@ -24,7 +24,8 @@ constexpr int kPairColumns = 2 * kTileColumns;
 constexpr int64_t kFewPanels = 4;     // so many are multiplied with all of the weights, two at a time; more, in runs of
 constexpr int64_t kRunPanels = 32;    // whose sums wait in L2 while a part of the weights stays in L1:
 constexpr int64_t kPartBlocks = 8;    // 2 tiles x 8 KB, beside as much of 2 panels
-constexpr int64_t kAheadBlocks = 16;  // of its use a weight is asked for when it is used once
+constexpr int64_t kAheadBlocks = 16;  // of its use a weight is asked for from memory when it is used once,
+constexpr int64_t kNearBlocks = 2;    // and from L2
 constexpr int64_t kRowBytes = kBlockSteps * sizeof(uint32_t);
 
 struct Bf16 {
@@ -86,6 +87,17 @@ void prefetch(const uint32_t* from, int lines) {  // into L2
   for (int i = 0; i < lines; ++i) _mm_prefetch(reinterpret_cast<const char*>(from + i * kTileColumns), _MM_HINT_T1);
 }
 
+// A block that is wanted later, into L2, and one that is wanted soon, from there into L1, line by line in turns. Where tiles are loaded
+// from L1 and not from L2, the memory delivers a tenth more; unrolled, so that more of these are under way, as much less.
+void prefetch_stream(const uint32_t* later, const uint32_t* soon) {
+  const uint32_t* const end = later + kBlock;
+#pragma GCC unroll 1
+  for (; later != end; later += kTileColumns, soon += kTileColumns) {
+    asm volatile("prefetcht1 (%0)" : : "r"(later));
+    asm volatile("prefetcht0 (%0)" : : "r"(soon));
+  }
+}
+
 // y (= or +=) the sums of `rows` rows, [rows][32], made floats. `extra` points behind the steps of the sum: of the tiles, and of row 0.
 template <class Type>
 void finish(const uint32_t* sums, int rows, const TilePair& extra, const uint32_t* panel_extra, float* y, int64_t y_stride, int columns,
@@ -106,26 +118,48 @@ void finish(const uint32_t* sums, int rows, const TilePair& extra, const uint32_
 
 constexpr int64_t kSumBytes = kPairColumns * sizeof(uint32_t);  // of a row of sums
 
+// Rows of 32 sums: of a second panel they follow those of the first.
+struct Sums {
+  void* data;
+  int64_t row_bytes;
+  template <int panel>
+  char* tile(int index) const {
+    return static_cast<char*>(data) + panel * kMaxPanelRows * row_bytes + index * kTileColumns * static_cast<int64_t>(sizeof(uint32_t));
+  }
+};
+
+// Block b of two tiles or, behind their last one, of the next two.
+struct Stream {
+  const TilePair &here, &next;
+  int64_t blocks;
+  TilePair at(int64_t b) const {
+    const bool is_here = b < blocks;
+    const TilePair& tiles = is_here ? here : next;
+    const int64_t steps = (is_here ? b : b - blocks) * kBlock;
+    return {tiles.tile0 + steps, tiles.tile1 + steps};
+  }
+};
+
 // The only panel: its weights are used once, and the sums stay in registers.
 template <class Type>
-void multiply_once(const uint32_t* panel, int room, const Weights& weights, const TilePair& next, uint32_t* sums) {
+void multiply_once(const uint32_t* panel, int room, const Weights& weights, const TilePair& next, const Sums& to) {
   configure_tiles(TileUse::kProduct, room);
   zero_tile<0>();
   zero_tile<1>();
-  const int64_t near_end = weights.blocks > kAheadBlocks ? weights.blocks - kAheadBlocks : 0;
+  const Stream stream{weights.tiles, next, weights.blocks};
+  const int64_t ahead = weights.blocks < kAheadBlocks ? weights.blocks : kAheadBlocks, near = ahead < kNearBlocks ? ahead : kNearBlocks;
   weights.each(0, weights.blocks, [&](int64_t b, const TilePair& here) {
-    const bool is_near = b < near_end;
-    const int64_t ahead = (is_near ? b + kAheadBlocks : b - near_end) * kBlock;
-    prefetch((is_near ? weights.tiles : next).tile0 + ahead, kBlockSteps);
-    prefetch((is_near ? weights.tiles : next).tile1 + ahead, kBlockSteps);
+    const TilePair far_tiles = stream.at(b + ahead), near_tiles = stream.at(b + near);
+    prefetch_stream(far_tiles.tile0, near_tiles.tile0);
     load_tile<4>(panel + b * room * kBlockSteps, kRowBytes);
     load_tile<6>(here.tile0, kRowBytes);
     Type::template dot<0, 4, 6>();
+    prefetch_stream(far_tiles.tile1, near_tiles.tile1);
     load_tile<7>(here.tile1, kRowBytes);
     Type::template dot<1, 4, 7>();
   });
-  store_tile<0>(sums, kSumBytes);
-  store_tile<1>(sums + kTileColumns, kSumBytes);
+  store_tile<0>(to.tile<0>(0), to.row_bytes);
+  store_tile<1>(to.tile<0>(1), to.row_bytes);
 }
 
 // What one or two panels ask for while some blocks are multiplied, evenly: lines [line, end) of both tiles of some weights. And where their
@@ -135,16 +169,6 @@ struct Soon {
   int64_t line, end;
   const float* y;
   int64_t y_stride;
-};
-
-// Rows of 32 sums: of a second panel they follow those of the first.
-struct Sums {
-  void* data;
-  int64_t row_bytes;
-  template <int panel>
-  char* tile(int index) const {
-    return static_cast<char*>(data) + panel * kMaxPanelRows * row_bytes + index * kTileColumns * static_cast<int64_t>(sizeof(uint32_t));
-  }
 };
 
 // Blocks [first, end) of `panels` = 1 or 2 full panels, `panel_size` apart, added to the sums of the blocks before, into `to`.
@@ -213,8 +237,9 @@ class Product {
 
   void run() {
     if (run_.all.count == 1) {
-      multiply_once<Type>(run_.panel(0), run_.all.room(0), weights_, next_, sums_);
-      return finish_panels(0, 1, sums_);
+      const bool is_y = sums_are_results(0);
+      multiply_once<Type>(run_.panel(0), run_.all.room(0), weights_, next_, is_y ? results(0) : Sums{sums_, kSumBytes});
+      return is_y ? void() : finish_panels(0, 1, sums_);
     }
     configure_tiles(TileUse::kProduct, kMaxPanelRows);
     if (run_.last - run_.first <= kFewPanels)
@@ -247,12 +272,9 @@ class Product {
   // Blocks [b, b_end) of panels p and, below `end`, p + 1.
   void multiply_pair(int64_t p, int64_t end, int64_t b, int64_t b_end, Soon soon, uint32_t* sums) {
     const int64_t panels = p + 1 < end ? 2 : 1, panel_size = kMaxPanelRows * run_.steps;
-    float* const y = row(p);
-    soon.y = y, soon.y_stride = y_stride_;
-    const bool is_last = b_end == weights_.blocks;
-    const bool is_y =
-        is_last && Type::kSumsAreResults && !add_ && columns_ == kPairColumns && run_.all.size(p + panels - 1) == kMaxPanelRows;
-    const Sums before{sums, kSumBytes}, to = is_y ? Sums{y, y_stride_ * static_cast<int64_t>(sizeof(float))} : before;
+    soon.y = row(p), soon.y_stride = y_stride_;
+    const bool is_last = b_end == weights_.blocks, is_y = is_last && sums_are_results(p + panels - 1);
+    const Sums before{sums, kSumBytes}, to = is_y ? results(p) : before;
     if (panels == 2)
       multiply_part<Type, 2>(run_.panel(p), panel_size, weights_, b, b_end, soon, before, to);
     else
@@ -265,6 +287,12 @@ class Product {
       finish<Type>(sums, run_.all.size(p), extra_, run_.panel(p) + weights_.blocks * kBlockSteps * run_.all.room(p), row(p), y_stride_,
                    columns_, add_);
   }
+
+  // Sums of the panels up to `last` may be stored as results: all there are in a tile, as they are.
+  bool sums_are_results(int64_t last) const {
+    return Type::kSumsAreResults && !add_ && columns_ == kPairColumns && run_.all.size(last) == run_.all.room(last);
+  }
+  Sums results(int64_t p) const { return {row(p), y_stride_ * static_cast<int64_t>(sizeof(float))}; }
 
   float* row(int64_t p) const { return y_ + run_.row(p) * y_stride_; }
 
