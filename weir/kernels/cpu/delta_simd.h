@@ -152,24 +152,26 @@ inline void tokens_tile(const DeltaBlock& b, const Weights& w, int64_t t, int64_
   for_tile<kRows, kVectors>([&](int r, int v) { store(b.out + (t + r) * b.out_stride + column + v * kLanes, o.at[r][v], mask); });
 }
 
-// A decoding sequence finds nothing in the cache. So while the memory delivers the state it is asked for the log, then for the next heads'
-// keys, and while the log is added, for what lies behind the state: the next head's.
+// A decoding sequence finds nothing in the cache. The state is asked for some rows ahead, as the hardware stops at every page, and while
+// the memory delivers it the log, then the next heads' keys; while the log is added, what lies behind the state: the next head's.
 template <int kVectors, class M>
 inline void token_columns(const DeltaBlock& b, const Weights& w, int64_t column, M mask) {
+  constexpr int64_t kAhead = 16;
   const auto fetch_row = [](const float* p) {
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) fetch(p + v * kLanes);
   };
   const float* const updates = b.updates + column;
-  const float* const behind = (b.state == nullptr ? updates : b.state + column) + b.k_dim * b.stride;
+  const float* const ahead = (b.state == nullptr ? updates : b.state + column) + kAhead * b.stride;
   const auto in_state = [&](int64_t c) {
+    fetch_row(ahead + c * b.stride);
     if (c < b.num_old) {
       fetch_row(updates + c * b.stride);
     } else if (c < 2 * b.num_old) {
       fetch_row(b.next_keys + (c - b.num_old) * b.k_dim);
     }
   };
-  const auto in_log = [&](int64_t j) { fetch_row(behind + j * b.stride); };
+  const auto in_log = [&](int64_t j) { fetch_row(ahead + (b.k_dim + j) * b.stride); };
   tokens_tile<1, kVectors>(b, w, 0, column, mask, in_state, in_log);
 }
 
@@ -181,12 +183,20 @@ void token(const DeltaBlock& b, const Weights& w) {
   for (; column < b.columns; column += kLanes) token_columns<1>(b, w, column, first_lanes(b.columns - column));
 }
 
+// Values and results lie a whole row of q, k and v apart, which the hardware does not foresee. Those of the next tile are asked for one
+// line at a time: all at once they would keep the state waiting.
 template <int kVectors, class M>
 inline void tokens_columns(const DeltaBlock& b, const Weights& w, int64_t column, M mask) {
-  constexpr int64_t kRows = kTileRows / 2;
-  const auto nothing = [](int64_t) {};
+  constexpr int64_t kRows = kTileRows / 2, kEvery = 8;
   int64_t t = 0;
-  for (; t + kRows <= b.num_new; t += kRows) tokens_tile<kRows, kVectors>(b, w, t, column, mask, nothing, nothing);
+  const auto in_state = [&](int64_t c) {
+    const int64_t line = c / kEvery, row = t + kRows + line / kVectors, at = column + line % kVectors * kLanes;
+    if (c % kEvery != 0 || line >= kRows * kVectors || row >= b.num_new) return;
+    fetch(b.values + row * b.values_stride + at);
+    fetch(b.out + row * b.out_stride + at);
+  };
+  const auto nothing = [](int64_t) {};
+  for (; t + kRows <= b.num_new; t += kRows) tokens_tile<kRows, kVectors>(b, w, t, column, mask, in_state, nothing);
   for (; t < b.num_new; ++t) tokens_tile<1, kVectors>(b, w, t, column, mask, nothing, nothing);
 }
 
@@ -194,8 +204,9 @@ void block(const DeltaBlock& b) {
   Weights w;
   weights_of(b, w);
   if (b.num_new == 1) return token(b, w);
-  // Rows far apart, which the hardware does not foresee.
-  for (int64_t t = 0; t < b.num_new; ++t)
+  // Without a state there is nothing to read meanwhile.
+  const int64_t asked = b.state == nullptr ? b.num_new : at_most(kTileRows / 2, b.num_new);
+  for (int64_t t = 0; t < asked; ++t)
     for (int64_t d = 0; d < b.columns; d += 16) {
       fetch(b.values + t * b.values_stride + d);
       fetch(b.out + t * b.out_stride + d);
