@@ -222,8 +222,9 @@ TEST(GatedDeltaRuleDeath, ASlotIsReadOnlyWhereItsStateReaches) {
 
 INSTANTIATE_TEST_SUITE_P(Shapes, GatedDeltaRule,
                          testing::Values(Case{{1, 2, 128, 128}, DType::kF32}, Case{{2, 4, 32, 48}, DType::kF32},
-                                         Case{{2, 2, 20, 7}, DType::kF32}, Case{{1, 1, 33, 130}, DType::kF32},
-                                         Case{{2, 4, 32, 48}, DType::kBF16}, Case{{1, 1, 33, 129}, DType::kBF16}),
+                                         Case{{2, 2, 20, 7}, DType::kF32}, Case{{1, 3, 24, 40}, DType::kF32},
+                                         Case{{1, 1, 33, 130}, DType::kF32}, Case{{2, 4, 32, 48}, DType::kBF16},
+                                         Case{{1, 1, 33, 129}, DType::kBF16}),
                          [](const auto& info) {
                            const DeltaShape& s = info.param.shape;
                            return concat("K", s.k_heads, "x", s.k_dim, "V", s.v_heads, "x", s.v_dim, name(info.param.state));

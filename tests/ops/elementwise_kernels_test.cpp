@@ -147,12 +147,14 @@ TEST_P(DeltaKernel, MatchesScalarForAnyPartOfABlock) {
   }
   const std::vector<float> v = values(64 * stride, 3), state = values(k_dim * stride, 4);
   std::vector<float> scratch(static_cast<size_t>(weir::cpu::delta_scratch_floats(columns)));
+  std::vector<float> k_k(64 * 64), q_k(k_k);
   const auto& scalar = weir::cpu::scalar::kDelta;
   const float* before = state.data();
   const auto run = [&](const weir::cpu::DeltaKernels& k, int64_t old, int64_t count, std::vector<float>& updates, std::vector<float>& out) {
-    k.block({k_dim, columns, old, count, keys.data(), keys.data() + old * k_dim, queries.data() + old * k_dim, decays.data(),
-             decays.data() + old, betas.data() + old, v.data() + old * stride, stride, before, stride, updates.data(),
-             out.data() + old * stride, stride, scratch.data()});
+    const float *new_keys = keys.data() + old * k_dim, *new_queries = queries.data() + old * k_dim;
+    k.dots({k_dim, old, count, keys.data(), new_keys, new_queries, k_k.data(), q_k.data()});
+    k.block({k_dim, columns, old, count, new_keys, new_queries, k_k.data(), q_k.data(), keys.data(), decays.data(), betas.data() + old,
+             v.data() + old * stride, stride, before, stride, updates.data(), out.data() + old * stride, stride, scratch.data()});
   };
   std::vector<float> want_updates(static_cast<size_t>(64 * stride), 0.0f), want_out(want_updates);
   run(scalar, 0, 64, want_updates, want_out);

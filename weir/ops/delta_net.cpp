@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "weir/kernels/cpu/delta.h"
 #include "weir/kernels/cpu/elementwise.h"
@@ -14,6 +15,8 @@ namespace weir::ops {
 namespace {
 
 static_assert(kDeltaBlock == cpu::kMaxDeltaBlock);
+
+constexpr int64_t kNoSlot = -1;  // of a state that is zeros, at the beginning of a sequence
 
 size_t bytes(int64_t floats) { return static_cast<size_t>(floats) * sizeof(float); }
 
@@ -41,10 +44,11 @@ struct Slots {
     return position >= h.block && position <= h.block + kDeltaBlock && position >= h.end - kConvHistory && position <= h.end;
   }
   bool narrow() const { return state_type == DType::kBF16; }
-  float* state(int64_t slot, int64_t v_head) const { return begin(slot) + kSlotHeaderFloats + v_head * shape.k_dim * shape.v_dim; }
-  uint16_t* narrow_state(int64_t slot, int64_t v_head) const {
-    return reinterpret_cast<uint16_t*>(begin(slot) + kSlotHeaderFloats) + v_head * shape.k_dim * shape.v_dim;
+  std::byte* state_bytes(int64_t slot, int64_t v_head) const {
+    return reinterpret_cast<std::byte*>(begin(slot) + kSlotHeaderFloats) + v_head * shape.k_dim * shape.v_dim * element_size(state_type);
   }
+  float* state(int64_t slot, int64_t v_head) const { return reinterpret_cast<float*>(state_bytes(slot, v_head)); }
+  uint16_t* narrow_state(int64_t slot, int64_t v_head) const { return reinterpret_cast<uint16_t*>(state_bytes(slot, v_head)); }
   float* keys(int64_t slot, int64_t k_head) const {
     return begin(slot) + kSlotHeaderFloats + shape.state_floats(state_type) + k_head * kDeltaBlock * shape.k_dim;
   }
@@ -68,8 +72,8 @@ void check_pool(const Tensor& pool, const DeltaShape& shape) {
 
 int64_t block_start(int64_t position) { return position == 0 ? 0 : (position - 1) / kDeltaBlock * kDeltaBlock; }
 
-// One call of gated_delta_rule on the CPU, in three passes: prepare what the heads of a group share, run every (row, value head),
-// then log the keys and decays. The last pass waits for all heads because they read the old log of the same slot.
+// One call of gated_delta_rule on the CPU: every head of every row, then the keys and decays of the logs. That waits for all heads because
+// they read the old log of the same slot.
 class DeltaStep {
  public:
   DeltaStep(Context& ctx, const Tensor& qkv, const DeltaGates& gates, Tensor& pool, const DeltaShape& shape, const Rows& rows, Tensor& out)
@@ -87,13 +91,6 @@ class DeltaStep {
 
   void run() {
     const Arena::Scope scope(ctx_.arena);
-    queries_ = ctx_.arena.empty({shape_.k_heads, tokens_, shape_.k_dim}).data<float>();
-    keys_ = ctx_.arena.empty({shape_.k_heads, tokens_, shape_.k_dim}).data<float>();
-    decays_ = ctx_.arena.empty({shape_.v_heads, tokens_}).data<float>();
-    betas_ = ctx_.arena.empty({shape_.v_heads, tokens_}).data<float>();
-    ctx_.pool.parallel_for(tokens_, min_items(2 * shape_.k_heads * shape_.k_dim, 16'384),
-                           [&](int64_t begin, int64_t end, int) { normalise(begin, end); });
-    ctx_.pool.parallel_for(shape_.v_heads, min_items(tokens_, 8'192), [&](int64_t begin, int64_t end, int) { sum_decays(begin, end); });
     run_heads();
     ctx_.pool.parallel_for(rows_.num_rows() * shape_.k_heads, min_items(kDeltaBlock * shape_.k_dim, 65'536),
                            [&](int64_t begin, int64_t end, int) {
@@ -108,156 +105,200 @@ class DeltaStep {
   int32_t read_slot(int64_t r) const { return rows_.state_read.data<int32_t>()[r]; }
   int32_t write_slot(int64_t r) const { return rows_.state_write.data<int32_t>()[r]; }
 
-  void normalise(int64_t begin, int64_t end) {
+  const float* qkv(int64_t t) const { return qkv_.data<float>() + t * qkv_.row_stride(); }
+
+  void normalise_keys(int64_t t, int64_t count, int64_t k_head, float* keys) const {
+    const int64_t dim = shape_.k_dim;
+    for (int64_t i = 0; i < count; ++i) elementwise_.l2_normalise(qkv(t + i) + (shape_.k_heads + k_head) * dim, keys + i * dim, dim, 1.0f);
+  }
+  void normalise_queries(int64_t t, int64_t count, int64_t k_head, float* queries) const {
     const int64_t dim = shape_.k_dim;
     const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
-    for (int64_t t = begin; t < end; ++t) {
-      const float* row = qkv_.data<float>() + t * qkv_.row_stride();
-      for (int64_t h = 0; h < shape_.k_heads; ++h) {
-        elementwise_.l2_normalise(row + h * dim, queries_ + (h * tokens_ + t) * dim, dim, scale);
-        elementwise_.l2_normalise(row + (shape_.k_heads + h) * dim, keys_ + (h * tokens_ + t) * dim, dim, 1.0f);
-      }
+    for (int64_t i = 0; i < count; ++i) elementwise_.l2_normalise(qkv(t + i) + k_head * dim, queries + i * dim, dim, scale);
+  }
+
+  // Entries [num_old, num_old + count) of a block's Γ, from tokens [t, t + count).
+  void sum_decays(int64_t t, int64_t num_old, int64_t count, int64_t v_head, float* decays) const {
+    for (int64_t i = 0; i < count; ++i) {
+      const float g = gates_.g.data<float>()[(t + i) * gates_.g.row_stride() + v_head];
+      decays[num_old + i] = num_old + i == 0 ? g : decays[num_old + i - 1] + g;
     }
   }
 
-  // Γ and β of value heads [begin, end), transposed to [head, token].
-  void sum_decays(int64_t begin, int64_t end) {
-    for (int64_t h = begin; h < end; ++h)
-      for (int64_t r = 0; r < rows_.num_rows(); ++r) {
-        const Row row = row_of(rows_, r);
-        float sum = row.start % kDeltaBlock == 0 ? 0.0f : slots_.decays(read_slot(r), h)[row.start % kDeltaBlock - 1];
-        for (int64_t i = 0; i < row.count; ++i) {
-          const int64_t t = row.token + i;
-          const float g = gates_.g.data<float>()[t * gates_.g.row_stride() + h];
-          sum = (row.start + i) % kDeltaBlock == 0 ? g : sum + g;
-          decays_[h * tokens_ + t] = sum;
-          betas_[h * tokens_ + t] = gates_.beta.data<float>()[t * gates_.beta.row_stride() + h];
-        }
-      }
+  // What one thread computes at a time: columns [column, column + width) of value heads [head, head + heads), which share a key head.
+  struct Item {
+    int64_t row, head, heads, column, width;
+  };
+
+  // Into how many parts `items` are split to make at least `wanted`.
+  static int64_t parts_for(int64_t wanted, int64_t items, int64_t limit) {
+    return std::clamp<int64_t>((wanted + items - 1) / std::max<int64_t>(1, items), 1, limit);
   }
 
+  // Value heads share what is computed of their key head, unless that makes too few items for the threads. Columns of a state are
+  // independent: when heads are too few as well, each is split.
   void run_heads() {
-    const int64_t items = rows_.num_rows() * shape_.v_heads, threads = ctx_.pool.size();
-    // Columns of a state are independent: when heads are too few for the threads, each head is split.
-    const int64_t wanted = items > 0 ? std::clamp<int64_t>(threads / items, 1, 4) : 1;
+    const int64_t threads = ctx_.pool.size(), groups = rows_.num_rows() * shape_.k_heads;
+    const int64_t splits = parts_for(3 * threads, groups, group_), heads = (group_ + splits - 1) / splits;
+    const int64_t wanted = std::clamp<int64_t>(threads / std::max<int64_t>(1, groups * splits), 1, 4);
     const int64_t width = std::max<int64_t>(32, (shape_.v_dim + 16 * wanted - 1) / (16 * wanted) * 16);
     const int64_t parts = (shape_.v_dim + width - 1) / width;
-    const int64_t floats = cpu::delta_scratch_floats(std::min(width, shape_.v_dim)) + kDeltaBlock * shape_.k_dim +
-                           (slots_.narrow() ? shape_.k_dim * shape_.v_dim : 0);
+    const int64_t floats = scratch_floats(heads, std::min(width, shape_.v_dim));
     const Tensor scratch = ctx_.arena.empty({threads, floats});
     const auto item = [&](int64_t i, int thread) {
-      const int64_t part = i % parts, head = i / parts % shape_.v_heads, r = i / parts / shape_.v_heads;
-      const int64_t column = part * width;
-      run_head(r, head, column, std::min(width, shape_.v_dim - column), scratch.data<float>() + thread * floats);
+      const int64_t part = i % parts, split = i / parts % splits, group = i / parts / splits;
+      const int64_t first = group % shape_.k_heads * group_, head = first + split * heads, column = part * width;
+      run_item({group / shape_.k_heads, head, std::min(heads, first + group_ - head), column, std::min(width, shape_.v_dim - column)},
+               scratch.data<float>() + thread * floats);
     };
-    const int64_t least = min_items(2 * shape_.k_dim * std::min(width, shape_.v_dim), 65'536);
-    if (tokens_ == rows_.num_rows() || tokens_ * shape_.v_heads <= least) {  // equal items
-      ctx_.pool.parallel_for(items * parts, least, [&](int64_t begin, int64_t end, int thread) {
+    const int64_t items = groups * splits * parts;
+    const int64_t least = min_items(2 * heads * shape_.k_dim * std::min(width, shape_.v_dim), 65'536);
+    if (tokens_ == rows_.num_rows() || tokens_ * shape_.k_heads * splits <= least) {  // equal items
+      ctx_.pool.parallel_for(items, least, [&](int64_t begin, int64_t end, int thread) {
         for (int64_t i = begin; i < end; ++i) item(i, thread);
       });
     } else {
-      ctx_.pool.parallel_items(items * parts, item);
+      ctx_.pool.parallel_items(items, item);
     }
   }
 
-  // Columns [column, column + width) of value head h of row r.
-  void run_head(int64_t r, int64_t h, int64_t column, int64_t width, float* scratch) {
-    const Row row = row_of(rows_, r);
-    const int64_t k_head = h / group_, stride = shape_.v_dim, k_dim = shape_.k_dim;
-    const int64_t read = row.start == 0 ? write_slot(r) : read_slot(r), write = write_slot(r);
-    const bool narrow = slots_.narrow();
-    float* const packed_keys = scratch;
-    float* const widened = scratch + kDeltaBlock * k_dim;  // [k_dim, v_dim], of a narrow state
-    float* const kernel_scratch = widened + (narrow ? k_dim * stride : 0);
-    float* const state_out = narrow ? widened : slots_.state(write, h) + column;
-    float* const updates = slots_.updates(write, h) + column;
-    // Before the block, null at the beginning of a sequence (zeros); moves to state_out at the first fold. A narrow state is computed with
-    // widened, and the write slot always holds it.
-    const float* state = row.start == 0 ? nullptr : narrow ? widened : slots_.state(read, h) + column;
-    const float* old_keys = slots_.keys(read, k_head);
-    const float* old_decays = slots_.decays(read, h);
-    const float* old_updates = slots_.updates(read, h) + column;
+  struct Scratch {
+    float *k_k, *q_k;       // dot products of the block's tokens
+    float *keys, *queries;  // [kDeltaBlock, k_dim]
+    float *decays, *betas;  // [heads, kDeltaBlock]
+    float* widened;         // [k_dim, v_dim] of a narrow state
+    float* kernel;
+  };
+  int64_t scratch_floats(int64_t heads, int64_t width) const {
+    return 2 * kDeltaBlock * (kDeltaBlock + shape_.k_dim + heads) + (slots_.narrow() ? shape_.k_dim * shape_.v_dim : 0) +
+           cpu::delta_scratch_floats(width);
+  }
+  Scratch scratch_at(float* p, int64_t heads) const {
+    const auto take = [&](int64_t floats) { return std::exchange(p, p + floats); };
+    Scratch s{};
+    s.k_k = take(kDeltaBlock * kDeltaBlock), s.q_k = take(kDeltaBlock * kDeltaBlock);
+    s.keys = take(kDeltaBlock * shape_.k_dim), s.queries = take(kDeltaBlock * shape_.k_dim);
+    s.decays = take(kDeltaBlock * heads), s.betas = take(kDeltaBlock * heads);
+    s.widened = take(slots_.narrow() ? shape_.k_dim * shape_.v_dim : 0);
+    s.kernel = p;
+    return s;
+  }
 
-    const auto fold = [&](const float* keys, const float* decays, const float* log) {
-      delta_.fold({k_dim, width, kDeltaBlock, keys, decays, log, state, state_out, stride, kernel_scratch});
-      state = state_out;
-      if (!narrow) return;
-      round_columns(widened, write, h, column, width);
-      widen_columns(write, h, column, width, widened);
-    };
-
+  void run_item(const Item& item, float* scratch_floats) const {
+    const Row row = row_of(rows_, item.row);
+    const Scratch scratch = scratch_at(scratch_floats, item.heads);
+    const int64_t write = write_slot(item.row);
     int64_t num_old = row.start % kDeltaBlock;
-    if (narrow && row.start > 0) {
-      widen_columns(read, h, column, width, widened);
-      if (read != write) round_columns(widened, write, h, column, width);
+    int64_t state_slot = row.start == 0 ? kNoSlot : read_slot(item.row);  // where the state before the block is
+    if (num_old > 0) {
+      take_log(item, row, num_old, scratch);
+    } else if (state_slot != kNoSlot && slots_.header(state_slot).block < row.start) {  // else the slot has seen tokens behind row.start
+      take_decays(item, state_slot, kDeltaBlock, scratch);
+      fold(item, state_slot, state_slot, slots_.keys(state_slot, item.head / group_), scratch);
+      state_slot = write;
     }
-    const auto store_zeros = [&](int64_t slot) {
-      float* const to = narrow ? widened : slots_.state(slot, h) + column;
-      for (int64_t c = 0; c < k_dim; ++c) std::memset(to + c * stride, 0, bytes(width));
-      if (narrow) round_columns(widened, slot, h, column, width);
-    };
-    if (row.start > 0 && num_old == 0 &&
-        slots_.header(read).block < row.start) {  // else folded already: the slot has seen tokens behind row.start
-      fold(old_keys, old_decays, old_updates);
-    } else if (num_old > 0 && read != write) {
-      copy_columns(old_updates, updates, num_old, width);
-    }
-
-    for (int64_t done = 0; done < row.count;) {
-      const int64_t t = row.token + done, position = row.start + done, block = position - num_old;
+    for (int64_t done = 0;;) {
       const int64_t count = std::min(kDeltaBlock - num_old, row.count - done);
-      const float* keys = keys_ + (k_head * tokens_ + t) * k_dim;
-      const float* decays = decays_ + h * tokens_ + t;
-      if (num_old > 0 && row.count > 1) {  // the kernel and the fold want them in one piece
-        std::memcpy(packed_keys, old_keys, bytes(num_old * k_dim));
-        std::memcpy(packed_keys + num_old * k_dim, keys, bytes(count * k_dim));
-        old_keys = packed_keys;
-        keys = packed_keys + num_old * k_dim;
-      }
-      cpu::DeltaBlock b{};
-      b.k_dim = k_dim, b.columns = width, b.num_old = num_old, b.num_new = count;
-      b.old_keys = old_keys, b.keys = keys;
-      b.queries = queries_ + (k_head * tokens_ + t) * k_dim;
-      b.old_decays = old_decays, b.decays = decays, b.betas = betas_ + h * tokens_ + t;
-      b.values = qkv_.data<float>() + t * qkv_.row_stride() + 2 * shape_.k_heads * k_dim + h * shape_.v_dim + column;
-      b.values_stride = qkv_.row_stride();
-      b.state = state, b.stride = stride, b.updates = updates;
-      b.out = out_.data<float>() + t * out_.row_stride() + h * shape_.v_dim + column, b.out_stride = out_.row_stride();
-      b.scratch = kernel_scratch;
-      delta_.block(b);
+      run_block(item, row, row.start + done, count, state_slot, scratch);
+      take_snapshots(item, row, row.start + done - num_old, state_slot);
       done += count;
-
-      for (int64_t s = 0; s < rows_.snapshots.dim(0); ++s) {
-        const auto* snapshot = rows_.snapshots.data<int32_t>() + 3 * s;
-        if (snapshot[0] != r || block_start(snapshot[1]) != block || snapshot[1] <= row.start) continue;
-        if (state == nullptr)
-          store_zeros(snapshot[2]);
-        else if (narrow)
-          round_columns(widened, snapshot[2], h, column, width);
-        else
-          copy_columns(state, slots_.state(snapshot[2], h) + column, k_dim, width);
-        copy_columns(updates, slots_.updates(snapshot[2], h) + column, snapshot[1] - block, width);
-      }
       if (done == row.count) break;
-      std::array<float, kDeltaBlock> all_decays;
-      std::copy_n(old_decays, num_old, all_decays.begin());
-      std::copy_n(decays, count, all_decays.begin() + num_old);
-      fold(num_old > 0 ? old_keys : keys, all_decays.data(), updates);
-      num_old = 0;
+      fold(item, state_slot, write, scratch.keys, scratch);
+      state_slot = write, num_old = 0;
     }
-    if (state == nullptr)
-      store_zeros(write);
-    else if (state != state_out)
-      copy_columns(state, state_out, k_dim, width);
+    for (int64_t h = item.head; h < item.head + item.heads && state_slot != write; ++h) copy_state(item, h, state_slot, write);
   }
 
-  void widen_columns(int64_t slot, int64_t h, int64_t column, int64_t width, float* to) const {
-    const uint16_t* from = slots_.narrow_state(slot, h) + column;
-    for (int64_t c = 0; c < shape_.k_dim; ++c) elementwise_.widen_bf16(from + c * shape_.v_dim, to + c * shape_.v_dim, width);
+  void take_decays(const Item& item, int64_t slot, int64_t count, const Scratch& scratch) const {
+    for (int64_t i = 0; i < item.heads; ++i)
+      std::memcpy(scratch.decays + i * kDeltaBlock, slots_.decays(slot, item.head + i), bytes(count));
   }
-  void round_columns(const float* from, int64_t slot, int64_t h, int64_t column, int64_t width) const {
-    uint16_t* to = slots_.narrow_state(slot, h) + column;
-    for (int64_t c = 0; c < shape_.k_dim; ++c) elementwise_.round_bf16(from + c * shape_.v_dim, to + c * shape_.v_dim, width);
+
+  // The entries of a block that the row continues.
+  void take_log(const Item& item, const Row& row, int64_t num_old, const Scratch& scratch) const {
+    const int64_t read = read_slot(item.row), write = write_slot(item.row);
+    take_decays(item, read, num_old, scratch);
+    if (row.count > 1)  // the kernel and the fold want the keys in one piece
+      std::memcpy(scratch.keys, slots_.keys(read, item.head / group_), bytes(num_old * shape_.k_dim));
+    for (int64_t h = item.head; h < item.head + item.heads && read != write; ++h)
+      copy_columns(slots_.updates(read, h) + item.column, slots_.updates(write, h) + item.column, num_old, item.width);
+  }
+
+  // Tokens [position, position + count) of a row, which lie in one block whose keys up to there are in scratch, or in the slot for a row of
+  // one.
+  void run_block(const Item& item, const Row& row, int64_t position, int64_t count, int64_t state_slot, const Scratch& scratch) const {
+    const int64_t num_old = position % kDeltaBlock, t = row.token + position - row.start, k_head = item.head / group_, k_dim = shape_.k_dim;
+    const bool alone = row.count == 1;
+    const float* const old_keys = alone && num_old > 0 ? slots_.keys(state_slot, k_head) : scratch.keys;
+    float* const keys = alone ? scratch.keys : scratch.keys + num_old * k_dim;
+    normalise_keys(t, count, k_head, keys);
+    normalise_queries(t, count, k_head, scratch.queries);
+    delta_.dots({k_dim, num_old, count, old_keys, keys, scratch.queries, scratch.k_k, scratch.q_k});
+    for (int64_t i = 0; i < item.heads; ++i) {
+      const int64_t h = item.head + i;
+      float *const decays = scratch.decays + i * kDeltaBlock, *const betas = scratch.betas + i * kDeltaBlock;
+      sum_decays(t, num_old, count, h, decays);
+      for (int64_t j = 0; j < count; ++j) betas[j] = gates_.beta.data<float>()[(t + j) * gates_.beta.row_stride() + h];
+      cpu::DeltaBlock b{};
+      b.k_dim = k_dim, b.columns = item.width, b.num_old = num_old, b.num_new = count;
+      b.keys = keys, b.queries = scratch.queries, b.k_k = scratch.k_k, b.q_k = scratch.q_k;
+      b.next_keys = alone && num_old > 0 && i + 1 == item.heads ? slots_.keys(state_slot, k_head + 1) : old_keys;
+      b.decays = decays, b.betas = betas;
+      b.values = qkv(t) + 2 * shape_.k_heads * k_dim + h * shape_.v_dim + item.column, b.values_stride = qkv_.row_stride();
+      b.state = load_state(item, h, state_slot, scratch.widened), b.stride = shape_.v_dim;
+      b.updates = slots_.updates(write_slot(item.row), h) + item.column;
+      b.out = out_.data<float>() + t * out_.row_stride() + h * shape_.v_dim + item.column, b.out_stride = out_.row_stride();
+      b.scratch = scratch.kernel;
+      delta_.block(b);
+    }
+  }
+
+  // Null for no slot; a narrow state is computed with widened.
+  const float* load_state(const Item& item, int64_t h, int64_t slot, float* widened) const {
+    if (slot == kNoSlot) return nullptr;
+    if (!slots_.narrow()) return slots_.state(slot, h) + item.column;
+    const uint16_t* from = slots_.narrow_state(slot, h) + item.column;
+    for (int64_t c = 0; c < shape_.k_dim; ++c) elementwise_.widen_bf16(from + c * shape_.v_dim, widened + c * shape_.v_dim, item.width);
+    return widened;
+  }
+
+  // The log of a whole block into the states, which move to the write slot.
+  void fold(const Item& item, int64_t state_slot, int64_t log_slot, const float* keys, const Scratch& scratch) const {
+    const int64_t write = write_slot(item.row), stride = shape_.v_dim;
+    for (int64_t i = 0; i < item.heads; ++i) {
+      const int64_t h = item.head + i;
+      float* const to = slots_.narrow() ? scratch.widened : slots_.state(write, h) + item.column;
+      delta_.fold({shape_.k_dim, item.width, kDeltaBlock, keys, scratch.decays + i * kDeltaBlock, slots_.updates(log_slot, h) + item.column,
+                   load_state(item, h, state_slot, scratch.widened), to, stride, scratch.kernel});
+      if (!slots_.narrow()) continue;
+      uint16_t* const rounded = slots_.narrow_state(write, h) + item.column;
+      for (int64_t c = 0; c < shape_.k_dim; ++c) elementwise_.round_bf16(to + c * stride, rounded + c * stride, item.width);
+    }
+  }
+
+  // Those of the block, whose state is in state_slot.
+  void take_snapshots(const Item& item, const Row& row, int64_t block, int64_t state_slot) const {
+    for (int64_t s = 0; s < rows_.snapshots.dim(0); ++s) {
+      const auto* snapshot = rows_.snapshots.data<int32_t>() + 3 * s;
+      if (snapshot[0] != item.row || block_start(snapshot[1]) != block || snapshot[1] <= row.start) continue;
+      for (int64_t h = item.head; h < item.head + item.heads; ++h) {
+        copy_state(item, h, state_slot, snapshot[2]);
+        copy_columns(slots_.updates(write_slot(item.row), h) + item.column, slots_.updates(snapshot[2], h) + item.column,
+                     snapshot[1] - block, item.width);
+      }
+    }
+  }
+
+  // An item's columns of head h; zeros from no slot.
+  void copy_state(const Item& item, int64_t h, int64_t from, int64_t to) const {
+    const int64_t element = element_size(slots_.state_type), row = shape_.v_dim * element, width = item.width * element;
+    for (int64_t c = 0; c < shape_.k_dim; ++c) {
+      std::byte* const out = slots_.state_bytes(to, h) + c * row + item.column * element;
+      if (from == kNoSlot)
+        std::memset(out, 0, static_cast<size_t>(width));
+      else
+        std::memcpy(out, slots_.state_bytes(from, h) + c * row + item.column * element, static_cast<size_t>(width));
+    }
   }
   void copy_columns(const float* from, float* to, int64_t rows, int64_t width) const {
     for (int64_t i = 0; i < rows; ++i) std::memcpy(to + i * shape_.v_dim, from + i * shape_.v_dim, bytes(width));
@@ -281,11 +322,11 @@ class DeltaStep {
     if (k_head == 0) slots_.set_header(slot, {static_cast<int32_t>(block), static_cast<int32_t>(position)});
     float* keys = slots_.keys(slot, k_head);
     if (copy_old) std::memcpy(keys, slots_.keys(read_slot(r), k_head), bytes(num_old * shape_.k_dim));
-    std::memcpy(keys + num_old * shape_.k_dim, keys_ + (k_head * tokens_ + t) * shape_.k_dim, bytes(count * shape_.k_dim));
+    normalise_keys(t, count, k_head, keys + num_old * shape_.k_dim);
     for (int64_t h = k_head * group_; h < (k_head + 1) * group_; ++h) {
       float* decays = slots_.decays(slot, h);
       if (copy_old) std::memcpy(decays, slots_.decays(read_slot(r), h), bytes(num_old));
-      std::memcpy(decays + num_old, decays_ + h * tokens_ + t, bytes(count));
+      sum_decays(t, num_old, count, h, decays);
     }
   }
 
@@ -299,8 +340,6 @@ class DeltaStep {
   Tensor& out_;
   const cpu::ElementwiseKernels& elementwise_;
   const cpu::DeltaKernels& delta_;
-  float *queries_ = nullptr, *keys_ = nullptr;  // [k_heads, T, k_dim]: a head's tokens follow each other
-  float *decays_ = nullptr, *betas_ = nullptr;  // [v_heads, T]
 };
 
 }  // namespace

@@ -1,4 +1,5 @@
-// The gated delta rule inside one block of at most 64 tokens, for one value head or a range of its columns (columns never mix).
+// The gated delta rule inside one block of at most 64 tokens: the dot products of a key head, then the rest for each value head that uses
+// it, or a range of its columns (columns never mix).
 //
 // Order of every sum, the same for one token and for many, hence the same bits however a sequence is cut (per instruction set):
 //   a[d] = Σ_c k_i[c] S[c, d] and b[d] = Σ_c q_i[c] S[c, d]: c = 0, 1, … with one multiply-add each
@@ -15,14 +16,24 @@ enum class Isa : uint8_t;  // isa.h, not included: files built for one instructi
 
 constexpr int64_t kMaxDeltaBlock = 64;
 
-struct DeltaBlock {
-  int64_t k_dim, columns;
+// k_k[t, j] = k_i·k_j for j < i and q_k[t, j] = q_i·k_j for j <= i, where i = num_old + t. What lies right of that is not meaningful.
+struct DeltaDots {
+  int64_t k_dim;
   int64_t num_old, num_new;  // log entries before, tokens to process; together <= 64
   const float* old_keys;     // [num_old, k_dim].  num_new > 1: keys follow them directly
   const float* keys;         // [num_new, k_dim] normalised
   const float* queries;      // [num_new, k_dim] normalised and scaled
-  const float* old_decays;   // [num_old] Γ
-  const float* decays;       // [num_new] Γ
+  float *k_k, *q_k;          // [num_new, 64]
+};
+
+struct DeltaBlock {
+  int64_t k_dim, columns;
+  int64_t num_old, num_new;  // as in DeltaDots
+  const float* keys;         // [num_new, k_dim]
+  const float* queries;      // [num_new, k_dim]
+  const float *k_k, *q_k;    // of DeltaDots
+  const float* next_keys;    // log that will be read behind this one, asked for early when num_new is 1; any address
+  const float* decays;       // [num_old + num_new] Γ
   const float* betas;        // [num_new]
   const float* values;
   int64_t values_stride;  // [num_new, columns]
@@ -34,7 +45,9 @@ struct DeltaBlock {
   float* scratch;      // delta_scratch_floats()
 };
 
-constexpr int64_t delta_scratch_floats(int64_t columns) { return kMaxDeltaBlock * (2 * kMaxDeltaBlock + 2 * columns); }
+constexpr int64_t delta_scratch_floats(int64_t columns) {
+  return kMaxDeltaBlock * (columns > 2 * kMaxDeltaBlock ? columns : 2 * kMaxDeltaBlock);
+}
 
 // state_out = exp(Γ_last) state_in + Σ_j exp(Γ_last - Γ_j) k_j ⊗ u_j over the `count` entries of a log.  state_out may be state_in.
 struct DeltaFold {
@@ -49,6 +62,7 @@ struct DeltaFold {
 };
 
 struct DeltaKernels {
+  void (*dots)(const DeltaDots&);
   void (*block)(const DeltaBlock&);
   void (*fold)(const DeltaFold&);
 };

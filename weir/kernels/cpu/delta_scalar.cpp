@@ -22,29 +22,31 @@ void add_scaled(float scale, const float* x, float* y, int64_t n) {
   for (int64_t d = 0; d < n; ++d) y[d] += scale * x[d];
 }
 
+void dots(const DeltaDots& d) {
+  const auto key = [&](int64_t j) { return j < d.num_old ? d.old_keys + j * d.k_dim : d.keys + (j - d.num_old) * d.k_dim; };
+  for (int64_t t = 0; t < d.num_new; ++t)
+    for (int64_t j = 0; j <= d.num_old + t; ++j) {
+      d.k_k[t * kMaxDeltaBlock + j] = dot(d.keys + t * d.k_dim, key(j), d.k_dim);
+      d.q_k[t * kMaxDeltaBlock + j] = dot(d.queries + t * d.k_dim, key(j), d.k_dim);
+    }
+}
+
 void block(const DeltaBlock& b) {
-  const auto key = [&](int64_t j) { return j < b.num_old ? b.old_keys + j * b.k_dim : b.keys + (j - b.num_old) * b.k_dim; };
-  const auto decay = [&](int64_t j) { return j < b.num_old ? b.old_decays[j] : b.decays[j - b.num_old]; };
   float* read = b.scratch;
   for (int64_t t = 0; t < b.num_new; ++t) {
     const int64_t i = b.num_old + t;
+    const float *k_k = b.k_k + t * kMaxDeltaBlock, *q_k = b.q_k + t * kMaxDeltaBlock;
     float* u = b.updates + i * b.stride;
     float* o = b.out + t * b.out_stride;
 
     times_state(b.keys + t * b.k_dim, b, read);
-    for (int64_t d = 0; d < b.columns; ++d) u[d] = b.values[t * b.values_stride + d] - std::exp(b.decays[t]) * read[d];
-    for (int64_t j = 0; j < i; ++j) {
-      const float weight = std::exp(b.decays[t] - decay(j)) * dot(b.keys + t * b.k_dim, key(j), b.k_dim);
-      add_scaled(-weight, b.updates + j * b.stride, u, b.columns);
-    }
+    for (int64_t d = 0; d < b.columns; ++d) u[d] = b.values[t * b.values_stride + d] - std::exp(b.decays[i]) * read[d];
+    for (int64_t j = 0; j < i; ++j) add_scaled(-std::exp(b.decays[i] - b.decays[j]) * k_k[j], b.updates + j * b.stride, u, b.columns);
     for (int64_t d = 0; d < b.columns; ++d) u[d] *= b.betas[t];
 
     times_state(b.queries + t * b.k_dim, b, read);
-    for (int64_t d = 0; d < b.columns; ++d) o[d] = std::exp(b.decays[t]) * read[d];
-    for (int64_t j = 0; j <= i; ++j) {
-      const float weight = std::exp(b.decays[t] - decay(j)) * dot(b.queries + t * b.k_dim, key(j), b.k_dim);
-      add_scaled(weight, b.updates + j * b.stride, o, b.columns);
-    }
+    for (int64_t d = 0; d < b.columns; ++d) o[d] = std::exp(b.decays[i]) * read[d];
+    for (int64_t j = 0; j <= i; ++j) add_scaled(std::exp(b.decays[i] - b.decays[j]) * q_k[j], b.updates + j * b.stride, o, b.columns);
   }
 }
 
@@ -62,6 +64,6 @@ void fold(const DeltaFold& f) {
 
 }  // namespace
 
-const DeltaKernels kDelta = {block, fold};
+const DeltaKernels kDelta = {dots, block, fold};
 
 }  // namespace weir::cpu::scalar
