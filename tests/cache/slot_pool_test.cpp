@@ -2,9 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <iterator>
 #include <map>
 #include <random>
+#include <utility>
+#include <vector>
 
 namespace weir {
 namespace {
@@ -34,6 +37,29 @@ TEST(SlotPool, HandsOutTheFirstIdsFirst) {
   SlotPool<PageId> pool(3);
   for (int32_t i = 0; i < 3; ++i) EXPECT_EQ(pool.take(), PageId{i});
   EXPECT_EQ(pool.take(), std::nullopt);
+}
+
+// Whoever makes an id's memory ready before it is taken relies on it (runtime/touch_ahead.h).
+TEST(SlotPool, IdsNeverUsedComeLastAndInOrder) {
+  std::mt19937 rng(2);
+  SlotPool<SlotId> pool(40);
+  std::vector<SlotId> taken;
+  int32_t ever = 0;  // ids that have been taken at some time: 0, 1, …
+  for (int step = 0; step < 300; ++step) {
+    if (taken.empty() || rng() % 9 < 5) {
+      const auto id = pool.take();
+      if (!id) continue;
+      ASSERT_LE(index(*id), ever) << "step " << step;
+      ASSERT_EQ(index(*id) == ever, static_cast<int32_t>(taken.size()) == ever) << "a new one only when all others are in use";
+      ever = std::max(ever, index(*id) + 1);
+      taken.push_back(*id);
+    } else {
+      std::swap(taken[rng() % taken.size()], taken.back());
+      pool.release(taken.back());
+      taken.pop_back();
+    }
+  }
+  EXPECT_GT(ever, 10);
 }
 
 TEST(SlotPoolDeathTest, AnIdNobodyHoldsCannotBeReleasedOrRetained) {

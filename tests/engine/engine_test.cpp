@@ -5,6 +5,7 @@
 #include <future>
 #include <latch>
 #include <stdexcept>
+#include <string>
 #include <thread>
 
 #include "tests/engine/collector.h"
@@ -64,6 +65,28 @@ TEST(Engine, AnswersARequestTokenByTokenAndIsEmptyAfterwards) {
   EXPECT_EQ(status.pages_total, 100);
   EXPECT_GT(status.run_seconds, 0);
   EXPECT_GT(status.host_seconds, 0);
+}
+
+TEST(Engine, RanksPrepareWhileNothingRunsAndARequestDoesNotWaitUntilTheyAreReady) {
+  const EngineConfig config = config_of(100, 4);
+  std::string done;  // in this order, by the engine's thread
+  {
+    std::promise<void> prepared;
+    auto executor = fake(config, [&](const StepPlan&) { done += 's'; });
+    executor->prepares = [&] {
+      if (done.empty()) prepared.set_value();
+      done += 'p';
+      return true;  // there is always more
+    };
+    Collector collector;
+    Engine engine(config, std::move(executor));
+    prepared.get_future().wait();
+    engine.submit(make_request(1, {5, 6, 7}, tokens_exactly(9)), collector.listener());
+    collector.wait_for_finished(1);
+  }
+  const size_t first = done.find('s');
+  EXPECT_EQ(done.substr(first, 9), "sssssssss") << "not between the steps of a request";
+  EXPECT_EQ(done.find('s', first + 9), std::string::npos);
 }
 
 TEST(Engine, RefusesWhatCanNeverRunOnTheCallersThread) {

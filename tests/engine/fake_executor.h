@@ -31,9 +31,12 @@ class FakeExecutor final : public Executor {
   explicit FakeExecutor(EngineConfig config);
 
   StepResult run(const StepPlan& plan, StepResult storage = {}) override;
+  bool prepare() override { return prepares && prepares(); }
 
   // Called before each plan; may throw, as a broken rank does.
   std::function<void(const StepPlan&)> before_step;
+  // Called instead of prepare().
+  std::function<bool()> prepares;
   // A text for a row makes it fail, leaving rubbish where it wrote.
   std::function<std::string(const SeqStep&)> row_error;
 

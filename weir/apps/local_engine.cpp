@@ -317,6 +317,7 @@ LocalEngine start_local_engine(const EngineOptions& options, Profiler* profiler)
                    .num_tokens = out.model.tokenizer->size(),
                    .eos_token_ids = eos,
                    .tier = std::move(tier),
+                   .touch_ahead = this_machine().front().node == this_machine().back().node,
                    .profiler = profiler});
   out.engine = std::make_unique<Engine>(EngineConfig{.cache = {.num_pages = plan.num_pages,
                                                                .num_slots = plan.num_slots,

@@ -43,16 +43,18 @@ class Inbox {
     return next();
   }
 
-  // Waits until there is an item, the queue is closed, or the time is over.
+  // Whether there is an item or the queue is closed. The consumer only; without a lock.
+  bool ready() const { return closed_ || has_items_ || next_ < taken_.size(); }
+
+  // Waits until ready(), or the time is over.
   void wait_for(std::chrono::milliseconds timeout) {
     std::unique_lock lock(mu_);
-    ready_.wait_for(lock, timeout, [this] { return closed_ || has_items_ || next_ < taken_.size(); });
+    ready_.wait_for(lock, timeout, [this] { return ready(); });
   }
 
-  // Waits until there is an item or the queue is closed.
-  void wait() {
+  void wait() {  // until ready()
     std::unique_lock lock(mu_);
-    ready_.wait(lock, [this] { return closed_ || has_items_ || next_ < taken_.size(); });
+    ready_.wait(lock, [this] { return ready(); });
   }
 
   void close() {

@@ -1,5 +1,6 @@
 // Hands out ids in [0, capacity), knowing nothing of bytes, layers or prefixes: KV pages and delta-net slots share it.
-// Invariants: an id is free or has at least one owner; num_free + num_used = capacity.
+// Invariants: an id is free or has at least one owner; num_free + num_used = capacity. Ids that have been used are handed out before those
+// that never were, and these in rising order: their memory is there already.
 // Engine thread only.
 #pragma once
 

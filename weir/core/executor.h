@@ -15,6 +15,9 @@ class Executor {
   // storage: the result of an earlier step, whose memory may be used again; what it says is forgotten.
   virtual StepResult run(const StepPlan& plan, StepResult storage) = 0;
 
+  // Nothing is to be run for now: does a piece, some milliseconds long, of what makes later steps faster. False: there is nothing left.
+  virtual bool prepare() { return false; }
+
   // What the ranks' second tier has from an earlier run. Called once, before the first plan.
   virtual std::vector<TierEntry> tier_entries() { return {}; }
 };

@@ -154,6 +154,8 @@ void Engine::Impl::keep_prefixes() {
 void Engine::Impl::wait_for_work() {
   if (!scheduler.idle()) return;
   scheduler.check_invariants();  // idle: every page and slot is free, or there is a leak
+  while (!inbox.ready() && executor->prepare()) {
+  }
   // The last seconds of a burst are reported when their interval is over; then the thread sleeps until there is something to do.
   if (const auto due = activity.due_in(Clock::now(), now)) {
     inbox.wait_for(*due);

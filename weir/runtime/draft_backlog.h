@@ -30,6 +30,7 @@ class DraftBacklog {
   // A step is done: `hidden` [T, H] are its outputs in the order of input.rows. Refused guesses and rows that failed are passed over.
   DraftIntake take(const StepPlan& plan, std::span<const RowResult> results, const ModelInput& input, const Tensor& hidden, Arena& arena);
 
+  const Tensor& memory() const { return hidden_; }  // row i belongs to slot i
   static int64_t bytes_per_slot(int64_t width) { return int64_t{kPageTokens} * width * static_cast<int64_t>(sizeof(float)); }
 
  private:

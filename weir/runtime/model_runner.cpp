@@ -13,6 +13,9 @@ namespace {
 // Logits are made for about this many positions at a time, so that they need bounded memory however many are wanted.
 constexpr int64_t kLogitsBlock = 64;
 
+// Of the arena, touched before the first step: a quarter or less of what the largest step takes.
+constexpr size_t kTouchedShare = 32;
+
 static_assert(ops::kConvHistory >= kSlotHistory && ops::kDeltaBlock == kSlotBlock, "the engine reads slots as far back as they allow");
 
 Tensor ints(Arena& arena, std::span<const int32_t> values) {
@@ -26,6 +29,11 @@ int32_t first_token(const ModelInput& input, size_t row) { return input.rows.row
 // Index within the row of the token whose successor was drawn last: the last one, less the drafts that were refused.
 int32_t last_kept(const SeqStep& row, const RowResult& result) {
   return static_cast<int32_t>(row.tokens.size()) - 1 - row.num_drafts + static_cast<int32_t>(result.tokens.size()) - 1;
+}
+
+bool only_decodes(const StepPlan& plan) {
+  return std::all_of(plan.rows.begin(), plan.rows.end(),
+                     [](const SeqStep& row) { return static_cast<int32_t>(row.tokens.size()) == 1 + row.num_drafts; });
 }
 
 // Calls use(bytes, count) for every piece of a page or slot, in a fixed order.
@@ -55,6 +63,14 @@ ModelRunner::ModelRunner(std::unique_ptr<Qwen3_5> model, std::unique_ptr<ThreadP
   if (model_->has_mtp()) backlog_.emplace(config_.cache.num_slots, model_->config().hidden);
   for (int thread = 0; thread < pool_->size(); ++thread) scratch_.emplace_back(config_.num_tokens);
   pool_->set_profiler(config_.profiler);
+  if (config_.touch_ahead) ahead_.emplace(slot_tensors(), cache_.kv, arena_.first(arena_.capacity() / kTouchedShare));
+}
+
+std::vector<Tensor> ModelRunner::slot_tensors() const {
+  std::vector<Tensor> out = cache_.delta;
+  out.insert(out.end(), cache_.conv.begin(), cache_.conv.end());
+  if (backlog_) out.push_back(backlog_->memory());
+  return out;
 }
 
 StepResult ModelRunner::run(const StepPlan& plan, StepResult storage) {
@@ -77,7 +93,16 @@ StepResult ModelRunner::run(const StepPlan& plan, StepResult storage) {
   report_prompts(plan, input, step, hidden, result);
   sample_rows(plan, input, step, hidden, result);
   draft_rows(plan, input, ctx, hidden, result);
+  if (ahead_) touch_ahead(plan);
   return result;
+}
+
+// Where requests follow each other without a pause, the answers of some make memory ready for the prompts of others, a piece per token.
+void ModelRunner::touch_ahead(const StepPlan& plan) {
+  ahead_->note(plan);
+  if (!ahead_->is_short() || !only_decodes(plan)) return;
+  const Span span(config_.profiler, "touch memory ahead");
+  ahead_->touch_piece();
 }
 
 void ModelRunner::run_tier(const TierOps& ops) {

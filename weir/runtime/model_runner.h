@@ -12,6 +12,7 @@
 #include "weir/runtime/model_input.h"
 #include "weir/runtime/sampler.h"
 #include "weir/runtime/tier_store.h"
+#include "weir/runtime/touch_ahead.h"
 
 namespace weir {
 
@@ -22,6 +23,7 @@ struct RunnerConfig {
   int32_t num_tokens = 0;  // ids >= this are padding rows of the vocabulary
   std::vector<Token> eos_token_ids;
   std::unique_ptr<TierStore> tier;  // nullptr: there is none
+  bool touch_ahead = true;          // false: memory comes from where the thread is that needs it first, as NUMA nodes want it
   Profiler* profiler = nullptr;     // outlives the runner
 };
 
@@ -31,6 +33,7 @@ class ModelRunner {
 
   // storage: a result whose memory may be used again.
   StepResult run(const StepPlan& plan, StepResult storage = {});
+  bool prepare() { return ahead_ && ahead_->touch_piece(); }  // see Executor
   std::vector<TierEntry> tier_entries() const { return config_.tier ? config_.tier->found() : std::vector<TierEntry>{}; }
 
   // Reading results of a test: the caches as the last step left them.
@@ -38,6 +41,8 @@ class ModelRunner {
   const Qwen3_5& model() const { return *model_; }
 
  private:
+  std::vector<Tensor> slot_tensors() const;  // row i of each is memory of slot i
+  void touch_ahead(const StepPlan& plan);
   void run_tier(const TierOps& ops);
   void report_prompts(const StepPlan& plan, const ModelInput& input, Step& step, const Tensor& hidden, StepResult& result);
   void sample_rows(const StepPlan& plan, const ModelInput& input, Step& step, const Tensor& hidden, StepResult& result);
@@ -66,6 +71,7 @@ class ModelRunner {
   Arena arena_;
   CacheTensors cache_;
   std::optional<DraftBacklog> backlog_;  // nullopt: there is no draft head
+  std::optional<TouchAhead> ahead_;      // nullopt: not wanted
   SelfCommunicator tp_;
   // Kept from step to step, so that steps allocate nothing.
   std::vector<SampleScratch> scratch_;  // per thread
@@ -78,6 +84,7 @@ class LocalExecutor final : public Executor {
  public:
   explicit LocalExecutor(std::unique_ptr<ModelRunner> runner) : runner_(std::move(runner)) {}
   StepResult run(const StepPlan& plan, StepResult storage) override { return runner_->run(plan, std::move(storage)); }
+  bool prepare() override { return runner_->prepare(); }
   std::vector<TierEntry> tier_entries() override { return runner_->tier_entries(); }
 
  private:

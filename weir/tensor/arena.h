@@ -20,6 +20,9 @@ class Arena {
   Tensor empty(Shape shape, DType type = DType::kF32);
   void* bytes(size_t size);
 
+  // About the first `size` bytes it hands out in every step, as [n, bytes]: for who touches them before a step does.
+  Tensor first(size_t size);
+
   void reset() { used_ = 0; }
   size_t used() const { return used_; }
   size_t peak() const { return peak_; }

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -155,6 +156,11 @@ void* Arena::bytes(size_t size) {
   used_ += rounded;
   peak_ = used_ > peak_ ? used_ : peak_;
   return out;
+}
+
+Tensor Arena::first(size_t size) {
+  const auto pages = static_cast<int64_t>(std::min(size, capacity_) / kHugePage);
+  return Tensor(base_, {pages, static_cast<int64_t>(kHugePage)}, DType::kU8);
 }
 
 Tensor Arena::empty(Shape shape, DType type) { return Tensor(bytes(static_cast<size_t>(shape.numel() * element_size(type))), shape, type); }
