@@ -83,8 +83,14 @@ struct Weights {
   }
 };
 
-void prefetch(const uint32_t* from, int lines) {  // into L2
-  for (int i = 0; i < lines; ++i) _mm_prefetch(reinterpret_cast<const char*>(from + i * kTileColumns), _MM_HINT_T1);
+// Lines [first, end) of both tiles, into L2.
+void prefetch_lines(const TilePair& tiles, int64_t first, int64_t end) {
+#pragma GCC unroll 1
+  for (const uint32_t* line = tiles.tile0 + first * kTileColumns; line != tiles.tile0 + end * kTileColumns; line += kTileColumns)
+    asm volatile("prefetcht1 (%0)" : : "r"(line));
+#pragma GCC unroll 1
+  for (const uint32_t* line = tiles.tile1 + first * kTileColumns; line != tiles.tile1 + end * kTileColumns; line += kTileColumns)
+    asm volatile("prefetcht1 (%0)" : : "r"(line));
 }
 
 // A block that is wanted later, into L2, and one that is wanted soon, from there into L1, line by line in turns. Where tiles are loaded
@@ -128,6 +134,36 @@ struct Sums {
   }
 };
 
+template <int panels>
+void zero_sums() {
+  zero_tile<0>();
+  zero_tile<1>();
+  if constexpr (panels == 2) {
+    zero_tile<2>();
+    zero_tile<3>();
+  }
+}
+
+template <int panels>
+void load_sums(const Sums& from) {
+  load_tile<0>(from.tile<0>(0), from.row_bytes);
+  load_tile<1>(from.tile<0>(1), from.row_bytes);
+  if constexpr (panels == 2) {
+    load_tile<2>(from.tile<1>(0), from.row_bytes);
+    load_tile<3>(from.tile<1>(1), from.row_bytes);
+  }
+}
+
+template <int panels>
+void store_sums(const Sums& to) {
+  store_tile<0>(to.tile<0>(0), to.row_bytes);
+  store_tile<1>(to.tile<0>(1), to.row_bytes);
+  if constexpr (panels == 2) {
+    store_tile<2>(to.tile<1>(0), to.row_bytes);
+    store_tile<3>(to.tile<1>(1), to.row_bytes);
+  }
+}
+
 // Block b of two tiles or, behind their last one, of the next two.
 struct Stream {
   const TilePair &here, &next;
@@ -144,62 +180,38 @@ struct Stream {
 template <class Type>
 void multiply_once(const uint32_t* panel, int room, const Weights& weights, const TilePair& next, const Sums& to) {
   configure_tiles(TileUse::kProduct, room);
-  zero_tile<0>();
-  zero_tile<1>();
+  zero_sums<1>();
   const Stream stream{weights.tiles, next, weights.blocks};
   const int64_t ahead = weights.blocks < kAheadBlocks ? weights.blocks : kAheadBlocks, near = ahead < kNearBlocks ? ahead : kNearBlocks;
   weights.each(0, weights.blocks, [&](int64_t b, const TilePair& here) {
-    const TilePair far_tiles = stream.at(b + ahead), near_tiles = stream.at(b + near);
-    prefetch_stream(far_tiles.tile0, near_tiles.tile0);
+    const TilePair later = stream.at(b + ahead), soon = stream.at(b + near);
+    prefetch_stream(later.tile0, soon.tile0);
     load_tile<4>(panel + b * room * kBlockSteps, kRowBytes);
     load_tile<6>(here.tile0, kRowBytes);
     Type::template dot<0, 4, 6>();
-    prefetch_stream(far_tiles.tile1, near_tiles.tile1);
+    prefetch_stream(later.tile1, soon.tile1);
     load_tile<7>(here.tile1, kRowBytes);
     Type::template dot<1, 4, 7>();
   });
-  store_tile<0>(to.tile<0>(0), to.row_bytes);
-  store_tile<1>(to.tile<0>(1), to.row_bytes);
+  store_sums<1>(to);
 }
 
-// What one or two panels ask for while some blocks are multiplied, evenly: lines [line, end) of both tiles of some weights. And where their
-// results will go.
-struct Soon {
-  TilePair weights;
-  int64_t line, end;
-  const float* y;
-  int64_t y_stride;
-};
-
-// Blocks [first, end) of `panels` = 1 or 2 full panels, `panel_size` apart, added to the sums of the blocks before, into `to`.
-template <class Type, int panels>
-void multiply_part(const uint32_t* panel, int64_t panel_size, const Weights& weights, int64_t first, int64_t end, const Soon& soon,
-                   const Sums& before, const Sums& to) {
-  if (first == 0) {
-    zero_tile<0>();
-    zero_tile<1>();
-    if constexpr (panels == 2) {
-      zero_tile<2>();
-      zero_tile<3>();
-    }
-  } else {
-    load_tile<0>(before.tile<0>(0), before.row_bytes);
-    load_tile<1>(before.tile<0>(1), before.row_bytes);
-    if constexpr (panels == 2) {
-      load_tile<2>(before.tile<1>(0), before.row_bytes);
-      load_tile<3>(before.tile<1>(1), before.row_bytes);
-    }
-  }
+// Blocks [first, end) of `panels` = 1 or 2 full panels, `panel_size` apart, added to the sums of the blocks before, into `to`. What is
+// wanted soon is asked for meanwhile: fetch(b) some weights, and y, where results will go.
+template <class Type, int panels, class Fetch>
+void multiply_part(const uint32_t* panel, int64_t panel_size, const Weights& weights, int64_t first, int64_t end, Fetch fetch,
+                   const float* y, int64_t y_stride, const Sums& before, const Sums& to) {
+  if (first == 0)
+    zero_sums<panels>();
+  else
+    load_sums<panels>(before);
   constexpr int kRows = panels * kMaxPanelRows;
   for (int64_t r = first * kRows / weights.blocks; r < end * kRows / weights.blocks; ++r) {
-    __builtin_prefetch(soon.y + r * soon.y_stride, 1, 2);
-    __builtin_prefetch(soon.y + r * soon.y_stride + kTileColumns, 1, 2);
+    __builtin_prefetch(y + r * y_stride, 1, 2);
+    __builtin_prefetch(y + r * y_stride + kTileColumns, 1, 2);
   }
-  const int64_t lines = soon.end - soon.line, count = end - first;
   weights.each(first, end, [&](int64_t b, const TilePair& here) {
-    const int64_t line = soon.line + lines * (b - first) / count, line_end = soon.line + lines * (b + 1 - first) / count;
-    prefetch(soon.weights.tile0 + line * kTileColumns, static_cast<int>(line_end - line));
-    prefetch(soon.weights.tile1 + line * kTileColumns, static_cast<int>(line_end - line));
+    fetch(b);
     load_tile<4>(panel + b * kBlock, kRowBytes);
     load_tile<6>(here.tile0, kRowBytes);
     Type::template dot<0, 4, 6>();
@@ -211,12 +223,7 @@ void multiply_part(const uint32_t* panel, int64_t panel_size, const Weights& wei
       Type::template dot<3, 5, 7>();
     }
   });
-  store_tile<0>(to.tile<0>(0), to.row_bytes);
-  store_tile<1>(to.tile<0>(1), to.row_bytes);
-  if constexpr (panels == 2) {
-    store_tile<2>(to.tile<1>(0), to.row_bytes);
-    store_tile<3>(to.tile<1>(1), to.row_bytes);
-  }
+  store_sums<panels>(to);
 }
 
 // A product of one run of panels with two tiles.
@@ -254,31 +261,35 @@ class Product {
   // The first two panels read the weights from memory, at the pace at which they are multiplied: the hardware foresees that. Two more find
   // them in L2, and ask for a part of the next ones.
   void few() {
-    const int64_t lines = weights_.blocks * kBlockSteps, pairs = (run_.last - run_.first + 1) / 2;
-    multiply_pair(run_.first, run_.last, 0, weights_.blocks, {weights_.tiles, 0, lines, nullptr, 0}, sums_);
-    if (pairs == 2) multiply_pair(run_.first + 2, run_.last, 0, weights_.blocks, {next_, 0, lines / 4, nullptr, 0}, sums_ + kPairSums);
+    const auto stream = [&](int64_t b) { prefetch_lines(weights_.tiles, b * kBlockSteps, (b + 1) * kBlockSteps); };
+    const auto quarter = [&](int64_t b) { prefetch_lines(next_, b * kBlockSteps / 4, (b + 1) * kBlockSteps / 4); };
+    multiply_pair(run_.first, run_.last, 0, weights_.blocks, stream, sums_);
+    if (run_.first + 2 < run_.last) multiply_pair(run_.first + 2, run_.last, 0, weights_.blocks, quarter, sums_ + kPairSums);
   }
 
-  // All panels with a part of the weights, which stays in L1, then with the next part.
+  // All panels with a part of the weights, which stays in L1, then with the next part; meanwhile the next weights are asked for evenly.
   void part_by_part(int64_t begin, int64_t end) {
-    const int64_t pairs = (end - begin + 1) / 2, visits = (weights_.blocks + kPartBlocks - 1) / kPartBlocks * pairs;
-    const int64_t lines = end == run_.last ? weights_.blocks * kBlockSteps : 0;
-    for (int64_t b = 0, visit = 0; b < weights_.blocks; b += kPartBlocks)
-      for (int64_t i = 0; i < pairs; ++i, ++visit)
-        multiply_pair(begin + 2 * i, end, b, b + kPartBlocks < weights_.blocks ? b + kPartBlocks : weights_.blocks,
-                      {next_, lines * visit / visits, lines * (visit + 1) / visits, nullptr, 0}, sums_ + i * kPairSums);
+    const int64_t blocks = weights_.blocks, pairs = (end - begin + 1) / 2, lines = end == run_.last ? blocks * kBlockSteps : 0;
+    int64_t done = 0;
+    const auto fetch = [&](int64_t) {
+      prefetch_lines(next_, lines * done / (blocks * pairs), lines * (done + 1) / (blocks * pairs));
+      ++done;
+    };
+    for (int64_t b = 0; b < blocks; b += kPartBlocks)
+      for (int64_t i = 0; i < pairs; ++i)
+        multiply_pair(begin + 2 * i, end, b, b + kPartBlocks < blocks ? b + kPartBlocks : blocks, fetch, sums_ + i * kPairSums);
   }
 
   // Blocks [b, b_end) of panels p and, below `end`, p + 1.
-  void multiply_pair(int64_t p, int64_t end, int64_t b, int64_t b_end, Soon soon, uint32_t* sums) {
+  template <class Fetch>
+  void multiply_pair(int64_t p, int64_t end, int64_t b, int64_t b_end, Fetch fetch, uint32_t* sums) {
     const int64_t panels = p + 1 < end ? 2 : 1, panel_size = kMaxPanelRows * run_.steps;
-    soon.y = row(p), soon.y_stride = y_stride_;
     const bool is_last = b_end == weights_.blocks, is_y = is_last && sums_are_results(p + panels - 1);
     const Sums before{sums, kSumBytes}, to = is_y ? results(p) : before;
     if (panels == 2)
-      multiply_part<Type, 2>(run_.panel(p), panel_size, weights_, b, b_end, soon, before, to);
+      multiply_part<Type, 2>(run_.panel(p), panel_size, weights_, b, b_end, fetch, row(p), y_stride_, before, to);
     else
-      multiply_part<Type, 1>(run_.panel(p), panel_size, weights_, b, b_end, soon, before, to);
+      multiply_part<Type, 1>(run_.panel(p), panel_size, weights_, b, b_end, fetch, row(p), y_stride_, before, to);
     if (is_last && !is_y) finish_panels(p, p + panels, sums);
   }
 
