@@ -216,6 +216,7 @@ void block(const DeltaBlock& b) {
   for (; column < b.columns; column += kLanes) tokens_columns<1>(b, w, column, first_lanes(b.columns - column));
 }
 
+// A state that comes from memory is asked for a tile ahead: the hardware does not foresee parts of rows.
 template <int kRows, int kVectors, class M>
 inline void fold_tile(const DeltaFold& f, Vec decay, int64_t c, int64_t column, M mask) {
   const int64_t at = c * f.stride + column;
@@ -223,6 +224,7 @@ inline void fold_tile(const DeltaFold& f, Vec decay, int64_t c, int64_t column, 
   for_tile<kRows, kVectors>([&](int r, int v) {
     sum.at[r][v] = f.state_in == nullptr ? zero() : mul(decay, load(f.state_in + at + r * f.stride + v * kLanes, mask));
   });
+  if (f.state_in != nullptr) for_tile<kRows, kVectors>([&](int r, int v) { fetch(f.state_in + at + (kRows + r) * f.stride + v * kLanes); });
   const float *key = f.keys + c, *update = f.scratch + column;
   for (int64_t j = 0; j < f.count; ++j, key += f.k_dim, update += f.columns) {
     Vec right[kVectors];
