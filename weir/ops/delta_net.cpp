@@ -229,6 +229,7 @@ class DeltaStep {
   void run_block(const Item& item, const Row& row, int64_t position, int64_t count, int64_t state_slot, const Scratch& scratch) const {
     const int64_t num_old = position % kDeltaBlock, t = row.token + position - row.start, k_head = item.head / group_, k_dim = shape_.k_dim;
     const bool alone = row.count == 1;
+    const int64_t before = position < kDeltaBlock ? kNoSlot : state_slot;  // the first block's are zeros, not worth reading
     const float* const old_keys = alone && num_old > 0 ? slots_.keys(state_slot, k_head) : scratch.keys;
     float* const keys = alone ? scratch.keys : scratch.keys + num_old * k_dim;
     normalise_keys(t, count, k_head, keys);
@@ -245,7 +246,7 @@ class DeltaStep {
       b.next_keys = alone && num_old > 0 && i + 1 == item.heads ? slots_.keys(state_slot, k_head + 1) : old_keys;
       b.decays = decays, b.betas = betas;
       b.values = qkv(t) + 2 * shape_.k_heads * k_dim + h * shape_.v_dim + item.column, b.values_stride = qkv_.row_stride();
-      b.state = load_state(item, h, state_slot, scratch.widened), b.stride = shape_.v_dim;
+      b.state = load_state(item, h, before, scratch.widened), b.stride = shape_.v_dim;
       b.updates = slots_.updates(write_slot(item.row), h) + item.column;
       b.out = out_.data<float>() + t * out_.row_stride() + h * shape_.v_dim + item.column, b.out_stride = out_.row_stride();
       b.scratch = scratch.kernel;

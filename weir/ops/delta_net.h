@@ -9,8 +9,9 @@
 //     o_i = exp(Γ_i) S_Bᵀ q_i + Σ_{B<=j<=i} exp(Γ_i - Γ_j) (q_i·k_j) u_j
 // whether it comes alone (decode) or with others (prefill). Every term is summed in the same fixed order, so the bits of a token
 // do not depend on how its sequence was cut into steps: chunking, batching, preemption and (later) draft verification are exact by
-// construction. Decode reads S_B and at most the log, and writes one log entry instead of the whole state; rolling back drafts is
-// forgetting entries. The first token of the next block folds the log: S_{B+64} = exp(Γ_63) S_B + Σ_j exp(Γ_63 - Γ_j) k_j ⊗ u_j.
+// construction. Decode reads S_B (not where it is zeros, in the first block) and at most the log, and writes one log entry instead of the
+// whole state; rolling back drafts is forgetting entries. The first token of the next block folds the log: S_{B+64} = exp(Γ_63) S_B + Σ_j
+// exp(Γ_63 - Γ_j) k_j ⊗ u_j.
 //
 // A slot describes itself: it begins with B and N. So it can be read at any earlier position p too, as long as B <= p: the log's entries
 // from p on are ignored, and overwritten when the slot is also the one written. The convolution keeps the last kernel - 1 + kConvHistory

@@ -153,7 +153,8 @@ inline void tokens_tile(const DeltaBlock& b, const Weights& w, int64_t t, int64_
 }
 
 // A decoding sequence finds nothing in the cache. The state is asked for some rows ahead, as the hardware stops at every page, and while
-// the memory delivers it the log, then the next heads' keys; while the log is added, what lies behind the state: the next head's.
+// the memory delivers it the log, then the next heads' keys; while the log is added, what lies behind the state: the next head's. Without a
+// state, the next head's log.
 template <int kVectors, class M>
 inline void token_columns(const DeltaBlock& b, const Weights& w, int64_t column, M mask) {
   constexpr int64_t kAhead = 16;
@@ -163,6 +164,7 @@ inline void token_columns(const DeltaBlock& b, const Weights& w, int64_t column,
   };
   const float* const updates = b.updates + column;
   const float* const ahead = (b.state == nullptr ? updates : b.state + column) + kAhead * b.stride;
+  const float* const behind = b.state == nullptr ? updates + kMaxDeltaBlock * b.stride : ahead + b.k_dim * b.stride;
   const auto in_state = [&](int64_t c) {
     fetch_row(ahead + c * b.stride);
     if (c < b.num_old) {
@@ -171,7 +173,7 @@ inline void token_columns(const DeltaBlock& b, const Weights& w, int64_t column,
       fetch_row(b.next_keys + (c - b.num_old) * b.k_dim);
     }
   };
-  const auto in_log = [&](int64_t j) { fetch_row(ahead + (b.k_dim + j) * b.stride); };
+  const auto in_log = [&](int64_t j) { fetch_row(behind + j * b.stride); };
   tokens_tile<1, kVectors>(b, w, 0, column, mask, in_state, in_log);
 }
 
