@@ -2,7 +2,7 @@
 // values: 16 of them, eight powers of four of either sign, cover all but some weights in ten thousand. So a coded tile is
 //
 //   [16] bytes        the dictionary of upper bytes
-//   [capacity + 1]    exceptions by rising position, `position << 8 | upper byte`; behind the last one kNoException
+//   [capacity + 1]    exceptions by rising position, `position << 8 | upper byte`; the rest is kNoException, at least one
 //   (together whole lines of 64 bytes)
 //   [groups] x 192 B  four steps each: [2][64] lower bytes of two steps, then [64] bytes of two codes
 //
@@ -22,6 +22,11 @@ void encode_tile(const uint32_t* plain, int64_t steps, uint32_t* coded);
 void decode_tile(const uint32_t* coded, int64_t steps, uint32_t* plain);  // a valid one
 bool is_valid_tile(const uint32_t* coded, int64_t steps);                 // zeros are none
 bool is_lost_tile(const uint32_t* coded);
+
+namespace avx2 {
+// Encodes four steps, unless one of the weights has no code: false, and `group` is left with something.
+bool encode_group(const uint32_t* plain, const uint8_t* dictionary, uint32_t* group);
+}  // namespace avx2
 
 // Decodes a group but for its exceptions. (coded_simd.h has the same for vectors.)
 class ScalarDecoder {
