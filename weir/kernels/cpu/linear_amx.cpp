@@ -22,7 +22,7 @@ namespace {
 constexpr int kBlockSteps = 16;                     // steps of a register
 constexpr int kBlock = kBlockSteps * kTileColumns;  // 4-byte elements of a full one
 constexpr int kPairColumns = 2 * kTileColumns;
-constexpr int64_t kFewPanels = 4;     // so many are multiplied with all of the weights, two at a time; more, in runs of
+constexpr int64_t kFewPanels = 4;     // so many are multiplied with all of the weights, two at a time (if coded, two); more, in runs of
 constexpr int64_t kRunPanels = 32;    // whose sums wait in L2 while a part of the weights stays in L1:
 constexpr int64_t kPartBlocks = 8;    // 2 tiles x 8 KB, beside as much of 2 panels
 constexpr int64_t kAheadBlocks = 16;  // of its use a weight is asked for from memory when it is used once,
@@ -70,18 +70,6 @@ class LastBlock {
   alignas(64) uint32_t tiles_[2][kBlock];
 };
 
-// Blocks of two tiles, which lie one after another from block `first` on.
-struct Blocks {
-  TilePair tiles;
-  int64_t first;
-  TilePair at(int64_t b) const { return {tiles.tile0 + (b - first) * kBlock, tiles.tile1 + (b - first) * kBlock}; }
-  // body(block, its weights)
-  template <class Body>
-  void each(int64_t begin, int64_t end, Body body) const {
-    for (int64_t b = begin; b < end; ++b) body(b, at(b));
-  }
-};
-
 // `total` things divided among `count` turns, without a division in each.
 struct Share {
   int64_t begin, end;
@@ -106,80 +94,72 @@ class Shares {
 class PlainTiles {
  public:
   static constexpr int64_t kBlockWords = kBlock;
+  static constexpr int64_t kMostAtOnce = kFewPanels;
   static constexpr bool kIsForeseen = true;
   static int64_t lines(int64_t steps) { return steps; }  // of 64 bytes
   static int64_t header_words(int64_t) { return 0; }
 
-  PlainTiles(const TilePair& tiles, int64_t steps) : blocks_{tiles, 0}, whole_(steps / kBlockSteps), last_(tiles, steps) {}
+  PlainTiles(const TilePair& tiles, int64_t steps) : tiles_(tiles), whole_(steps / kBlockSteps), last_(tiles, steps) {}
 
+  // body(block, its weights)
   template <class Body>
   void each(int64_t begin, int64_t end, Body body) const {
     const int64_t whole_end = end < whole_ ? end : whole_;
-    blocks_.each(begin, whole_end, body);
+    for (int64_t b = begin; b < whole_end; ++b) body(b, TilePair{tiles_.tile0 + b * kBlock, tiles_.tile1 + b * kBlock});
     if (whole_end < end) body(whole_end, last_.tiles());
   }
-  const PlainTiles& part(int64_t, int64_t) const { return *this; }
-  void decode_ahead(int64_t, const Share&) {}
 
  private:
-  const Blocks blocks_;
+  const TilePair tiles_;
   const int64_t whole_;  // blocks, all or all but the last
   const LastBlock last_;
 };
 
-// Two tiles that are decoded on the way to the registers: one block ahead of its use, or a part while the one before it is multiplied.
+// Two tiles that are decoded on the way to the registers, one block ahead of its use. A part stays decoded until the next one is.
 class CodedTiles {
  public:
   static constexpr int64_t kBlockWords = kBlockSteps / kGroupSteps * kGroupWords;
+  static constexpr int64_t kMostAtOnce = 2;  // more than are multiplied at a time would have them decoded again
   static constexpr bool kIsForeseen = false;
   static int64_t lines(int64_t steps) { return coded_words(steps) / kTileColumns; }
   static int64_t header_words(int64_t steps) { return coded_header_words(steps); }
 
   CodedTiles(const TilePair& tiles, int64_t steps) : tile_{{tiles.tile0, steps}, {tiles.tile1, steps}}, steps_(steps) {}
 
-  // All blocks.
+  // The same, for a part or for all blocks.
   template <class Body>
   void each(int64_t begin, int64_t end, Body body) {
-    decode(begin, 0, ring(begin));
-    decode(begin, 1, ring(begin) + kBlock);
+    if (begin < decoded_ - kPartBlocks) decoded_ = 0;  // from the beginning again
+    if (begin == decoded_) decode_next();
     for (int64_t b = begin; b < end; ++b) {
-      if (b + 1 < end) {
-        decode(b + 1, 0, ring(b + 1));
-        decode(b + 1, 1, ring(b + 1) + kBlock);
-      }
-      body(b, TilePair{ring(b), ring(b) + kBlock});
+      if (b + 1 == decoded_ && b + 1 < end) decode_next();
+      body(b, at(b));
     }
   }
 
-  // Blocks [b, end) as far as a part goes. The first part is decoded now, others have been.
-  Blocks part(int64_t b, int64_t end) {
-    if (b == 0)
-      for (int64_t i = 0; i < 2 * end; ++i) decode(i / 2, i % 2, in_part(i / 2, i % 2));
-    return {{in_part(b, 0), in_part(b, 1)}, b};
-  }
-  // Some of the blocks from b on: two to a block.
-  void decode_ahead(int64_t b, const Share& share) {
-    for (int64_t i = share.begin; i < share.end; ++i) decode(b + i / 2, i % 2, in_part(b + i / 2, i % 2));
-  }
-
  private:
-  uint32_t* ring(int64_t b) { return plain_ + b % kRing * 2 * kBlock; }
-  uint32_t* in_part(int64_t b, int64_t tile) {
-    return plain_ + (b / kPartBlocks % 2 * 2 + tile) * kPartBlocks * kBlock + b % kPartBlocks * kBlock;
+  TilePair at(int64_t b) const { return {plain_[b % kPartBlocks][0], plain_[b % kPartBlocks][1]}; }
+
+  void decode_next() {
+    const int64_t step = decoded_ * kBlockSteps;
+#pragma GCC unroll 2
+    for (int t = 0; t < 2; ++t) {
+      uint32_t* const to = plain_[decoded_ % kPartBlocks][t];
+      if (step + kBlockSteps <= steps_) {
+        tile_[t].decode(step, kBlockSteps / kGroupSteps, to);
+      } else {
+        const int64_t groups = coded_groups(steps_ - step);
+        tile_[t].decode(step, groups, to);
+        for (int64_t s = groups * kGroupSteps; s < kBlockSteps; ++s) _mm512_storeu_si512(to + s * kTileColumns, _mm512_setzero_si512());
+      }
+    }
+    ++decoded_;
   }
 
-  void decode(int64_t b, int64_t tile, uint32_t* to) {
-    const int64_t step = b * kBlockSteps;
-    if (step + kBlockSteps <= steps_) return tile_[tile].decode(step, kBlockSteps / kGroupSteps, to);
-    const int64_t groups = coded_groups(steps_ - step);
-    tile_[tile].decode(step, groups, to);
-    for (int64_t s = groups * kGroupSteps; s < kBlockSteps; ++s) _mm512_storeu_si512(to + s * kTileColumns, _mm512_setzero_si512());
-  }
-
-  static constexpr int64_t kRing = 4;
   CodedTile<VectorDecoder> tile_[2];
   const int64_t steps_;
-  alignas(64) uint32_t plain_[4 * kPartBlocks * kBlock];  // two parts of two tiles, or the ring
+  int64_t decoded_ = 0;  // blocks, of which the last ones are in
+  alignas(64) uint32_t plain_[kPartBlocks][2][kBlock];
 };
 
 // Lines [first, end) of both tiles, into L2.
@@ -372,7 +352,7 @@ class Product {
       return is_y ? void() : finish_panels(0, 1, sums_);
     }
     configure_tiles(TileUse::kProduct, kMaxPanelRows);
-    if (run_.last - run_.first <= kFewPanels)
+    if (run_.last - run_.first <= Tiles::kMostAtOnce)
       few();
     else
       for (int64_t p = run_.first; p < run_.last; p += kRunPanels) part_by_part(p, p + kRunPanels < run_.last ? p + kRunPanels : run_.last);
@@ -386,10 +366,9 @@ class Product {
     const Range all{0, blocks_, blocks_};
     const Stream<Tiles> stream(here_, next_, steps_);
     const auto these = [&](int64_t b) { stream.ask_for_both(b); };
-    constexpr int64_t kQuarter = Tiles::kBlockWords / kTileColumns / 4;
-    const auto quarter = [&](int64_t b) { prefetch_lines(next_, b * kQuarter, (b + 1) * kQuarter); };
-    multiply_pair(run_.first, run_.last, weights_, all, these, sums_);
-    if (run_.first + 2 < run_.last) multiply_pair(run_.first + 2, run_.last, weights_, all, quarter, sums_ + kPairSums);
+    const auto quarter = [&](int64_t b) { prefetch_lines(next_, b * kBlockSteps / 4, (b + 1) * kBlockSteps / 4); };
+    multiply_pair(run_.first, run_.last, all, these, sums_);
+    if (run_.first + 2 < run_.last) multiply_pair(run_.first + 2, run_.last, all, quarter, sums_ + kPairSums);
   }
 
   // All panels with a part of the weights, which stays in L1, then with the next part; meanwhile the next weights are asked for evenly.
@@ -397,31 +376,25 @@ class Product {
     const int64_t pairs = (end - begin + 1) / 2;
     Shares lines(end == run_.last ? Tiles::lines(steps_) : 0, blocks_ * pairs);
     for (Range part{0, 0, blocks_}; part.first < blocks_; part.first = part.end) {
-      part.end = end_of_part(part.first);
-      auto&& weights = weights_.part(part.first, part.end);
-      const int64_t next_end = end_of_part(part.end);
-      Shares decoded(2 * (next_end - part.end), (part.end - part.first) * pairs);
+      part.end = part.first + kPartBlocks < blocks_ ? part.first + kPartBlocks : blocks_;
       const auto fetch = [&](int64_t) {
         const Share share = lines.next();
         prefetch_lines(next_, share.begin, share.end);
-        weights_.decode_ahead(part.end, decoded.next());
       };
-      for (int64_t i = 0; i < pairs; ++i) multiply_pair(begin + 2 * i, end, weights, part, fetch, sums_ + i * kPairSums);
+      for (int64_t i = 0; i < pairs; ++i) multiply_pair(begin + 2 * i, end, part, fetch, sums_ + i * kPairSums);
     }
   }
 
-  int64_t end_of_part(int64_t b) const { return b + kPartBlocks < blocks_ ? b + kPartBlocks : blocks_; }
-
   // Panels p and, below `end`, p + 1.
-  template <class Weights, class Fetch>
-  void multiply_pair(int64_t p, int64_t end, Weights& weights, const Range& range, Fetch fetch, uint32_t* sums) {
+  template <class Fetch>
+  void multiply_pair(int64_t p, int64_t end, const Range& range, Fetch fetch, uint32_t* sums) {
     const int64_t panels = p + 1 < end ? 2 : 1, panel_size = kMaxPanelRows * run_.steps;
     const bool is_last = range.end == blocks_, is_y = is_last && sums_are_results(p + panels - 1);
     const Sums before{sums, kSumBytes}, to = is_y ? results(p) : before;
     if (panels == 2)
-      multiply_part<Type, 2>(run_.panel(p), panel_size, weights, range, fetch, row(p), y_stride_, before, to);
+      multiply_part<Type, 2>(run_.panel(p), panel_size, weights_, range, fetch, row(p), y_stride_, before, to);
     else
-      multiply_part<Type, 1>(run_.panel(p), panel_size, weights, range, fetch, row(p), y_stride_, before, to);
+      multiply_part<Type, 1>(run_.panel(p), panel_size, weights_, range, fetch, row(p), y_stride_, before, to);
     if (is_last && !is_y) finish_panels(p, p + panels, sums);
   }
 
