@@ -1,6 +1,7 @@
 // One model in this process, without HTTP: load time, prefill and decode, each beside the ceiling of the machine measured in the same
 // round.
-//   bench_model MODEL_DIR [--threads N] [--rounds N] [--beside MODEL_DIR | --drafts K]
+//   bench_model MODEL_DIR [--threads N] [--rounds N] [--plain] [--beside MODEL_DIR | --drafts K]
+// --plain: BF16 weights of MODEL_DIR stay in 16 bits, as with --no-compress-weights.
 // --beside: instead of ceilings, how much faster the other model is, step by step in turns (an int8 checkpoint beside its BF16 source).
 // --drafts: instead of ceilings, what 1 … K guesses by the MTP head are worth: a plain step and one that guesses take turns.
 // The rates are medians over rounds; ceiling and model take turns, because the machine's own speed moves from minute to minute.
@@ -62,7 +63,7 @@ class Machine {
 
 constexpr int32_t kMostAtOnce = 32, kMaxSeqs = 2 * kMostAtOnce, kPagesPerSeq = 64;
 
-std::unique_ptr<ModelRunner> load(const std::string& dir, int threads, bool with_mtp = false) {
+std::unique_ptr<ModelRunner> load(const std::string& dir, int threads, ops::WeightCoding coding, bool with_mtp = false) {
   const ModelConfig config = read_model_config(dir);
   const Checkpoint checkpoint = Checkpoint::open(dir);
   ThreadPool pool(threads, /*pin=*/false);
@@ -70,6 +71,7 @@ std::unique_ptr<ModelRunner> load(const std::string& dir, int threads, bool with
   reader.ignore("model.visual.");
   if (!with_mtp) reader.ignore("mtp.");
   Loader loader(reader, DType::kBF16, pool, {});
+  loader.use(coding);
   auto model = std::make_unique<Qwen3_5>(config, loader, with_mtp);
   return std::make_unique<ModelRunner>(std::move(model), std::make_unique<ThreadPool>(threads),
                                        RunnerConfig{.cache = {.num_pages = kMaxSeqs * kPagesPerSeq, .num_slots = kMaxSeqs},
@@ -98,10 +100,10 @@ double seconds_of(ModelRunner& runner, std::vector<SeqStep> rows) {
 }
 
 // Weight bytes that one token reads: everything but the embedding table and the experts nobody chose.
-double bytes_per_token(const ModelConfig& config) {
+double bytes_per_token(const ModelConfig& config, ops::WeightCoding coding) {
   ModelConfig active = config;
   if (config.moe()) active.num_experts = config.top_k;
-  return static_cast<double>(packed_weight_bytes(active, DType::kBF16) - 2 * config.vocab_size * config.hidden);
+  return static_cast<double>(packed_weight_bytes(active, DType::kBF16, /*with_mtp=*/false, coding) - 2 * config.vocab_size * config.hidden);
 }
 
 // Ratios of medians: every step of one model is followed by the same step of the other, so both see the same machine.
@@ -233,11 +235,14 @@ int compare_drafts(ModelRunner& runner, int most_drafts, int rounds) {
 int run(int argc, char** argv) {
   std::string dir, beside;
   int threads = num_physical_cores(), rounds = 5, drafts = 0;
+  ops::WeightCoding coding = ops::WeightCoding::kTwelveBits;
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--threads") == 0 && i + 1 < argc)
       threads = std::atoi(argv[++i]);
     else if (std::strcmp(argv[i], "--rounds") == 0 && i + 1 < argc)
       rounds = std::clamp(std::atoi(argv[++i]), 1, 50);
+    else if (std::strcmp(argv[i], "--plain") == 0)
+      coding = ops::WeightCoding::kPlain;
     else if (std::strcmp(argv[i], "--beside") == 0 && i + 1 < argc)
       beside = argv[++i];
     else if (std::strcmp(argv[i], "--drafts") == 0 && i + 1 < argc)
@@ -246,11 +251,11 @@ int run(int argc, char** argv) {
       dir = argv[i];
   }
   if (dir.empty()) {
-    std::fprintf(stderr, "usage: bench_model MODEL_DIR [--threads N] [--rounds N] [--beside MODEL_DIR | --drafts K]\n");
+    std::fprintf(stderr, "usage: bench_model MODEL_DIR [--threads N] [--rounds N] [--plain] [--beside MODEL_DIR | --drafts K]\n");
     return 2;
   }
   double begin = now();
-  std::unique_ptr<ModelRunner> runner = load(dir, threads, drafts > 0);
+  std::unique_ptr<ModelRunner> runner = load(dir, threads, coding, drafts > 0);
   const double loaded = now() - begin;
   begin = now();
   seconds_of(*runner, {row(0, 0, 8)});
@@ -258,12 +263,12 @@ int run(int argc, char** argv) {
 
   if (drafts > 0) return compare_drafts(*runner, drafts, rounds);
   if (!beside.empty()) {
-    const std::unique_ptr<ModelRunner> other = load(beside, threads);
+    const std::unique_ptr<ModelRunner> other = load(beside, threads, ops::WeightCoding::kTwelveBits);
     seconds_of(*other, {row(0, 0, 8)});
     return compare(*runner, *other, rounds);
   }
   const ModelConfig& config = runner->model().config();
-  const double active_bytes = bytes_per_token(config);
+  const double active_bytes = bytes_per_token(config, coding);
   Machine machine(threads);
   std::vector<double> read_gb, bf16_gflops, prefill, decode1, decode8, decode32;
   for (int round = 0; round < rounds; ++round) {

@@ -33,7 +33,9 @@ TEST(Inspection, CountsTheBundledModelAsItsCardSays) {
   EXPECT_EQ(model.bf16.kv_per_token, 2 * 2 * 64 * 2 * 2);
   EXPECT_EQ(model.f32.kv_per_token, 2 * model.bf16.kv_per_token);
   EXPECT_GE(model.bf16.state_per_sequence, 6 * 8 * 32 * 32 * 4);
-  EXPECT_GE(model.bf16.weights, 2 * model.text.elements);
+  EXPECT_GE(model.bf16.weights + model.bf16.coding_saving, 2 * model.text.elements);
+  EXPECT_GT(model.bf16.coding_saving, 2 * model.text.elements / 5) << "a quarter, but for the embedding";
+  EXPECT_EQ(model.f32.coding_saving, 0);
 }
 
 TEST(Inspection, DtypesAddUpToTheWhole) {

@@ -64,8 +64,8 @@ TEST(KernelCases, AnExpertIsReadOnceForAllTokensThatChooseIt) {
   const ModelConfig model = small_model();
   ThreadPool pool(1, /*pin=*/false);
   const CaseOptions options{.types = {DType::kBF16}, .tokens = {1, 64}, .filter = "experts", .memory = 1 << 20};
-  const auto expert =
-      static_cast<double>(ops::PackedMatrix::packed_bytes(64, 64, DType::kBF16) + ops::PackedMatrix::packed_bytes(64, 32, DType::kBF16));
+  const auto expert = static_cast<double>(ops::PackedMatrix::packed_bytes(64, 64, DType::kBF16, ops::WeightCoding::kTwelveBits) +
+                                          ops::PackedMatrix::packed_bytes(64, 32, DType::kBF16, ops::WeightCoding::kTwelveBits));
   each_kernel_case(model, options, pool, [&](const KernelCase& kernel) {
     if (kernel.kernel != "experts") return;
     EXPECT_EQ(kernel.run().bytes, (kernel.tokens == 1 ? 3 : 9) * expert) << "the shared one, and two or all of eight";

@@ -37,6 +37,18 @@ def test_a_second_start_answers_the_same_from_the_packed_weights(tmp_path):
     assert packed.read_bytes() == content
 
 
+def test_weights_in_16_bits_are_another_file_and_give_the_same_answers(tmp_path):
+    answers, sizes = [], []
+    for flags in ((), ("--no-compress-weights",)):
+        with Server("--served-model-name", "qwen3.5", "--packed-cache", tmp_path / "packed", *flags) as server:
+            answers.append(server.complete(max_tokens=40, ignore_eos=True, logprobs=5)["choices"][0])
+            sizes.append(float(re.search(r"weights +([\d.]+) MiB", server.log)[1]))
+    assert answers[0] == answers[1], "bit for bit"
+    assert 0.7 < sizes[0] / sizes[1] < 0.85
+    kept = sorted(file.stat().st_size for file in (tmp_path / "packed").iterdir())
+    assert len(kept) == 2 and kept[0] < 0.85 * kept[1]
+
+
 def test_answers_stay_the_same_while_mapped_weights_move_into_huge_pages(tmp_path):
     model = wide_model(tmp_path / "model", experts=16, width=512)  # 6 and 3 MiB a layer: from 2 MiB on weights are mapped
     flags = ("--served-model-name", "qwen3.5", "--packed-cache", tmp_path / "packed", "--no-enable-prefix-caching")

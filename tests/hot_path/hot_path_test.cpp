@@ -71,6 +71,7 @@ std::unique_ptr<ModelRunner> load_tiny() {
   reader.ignore("model.visual.");
   reader.ignore("mtp.");
   Loader loader(reader, DType::kBF16, pool, {});
+  loader.use(ops::WeightCoding::kTwelveBits);
   auto model = std::make_unique<Qwen3_5>(config, loader);
   return std::make_unique<ModelRunner>(std::move(model), std::make_unique<ThreadPool>(kThreads, /*pin=*/false),
                                        RunnerConfig{.cache = {.num_pages = kPages, .num_slots = kSlots},

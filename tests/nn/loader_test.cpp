@@ -1,10 +1,12 @@
-// A matrix that is kept twice: as the checkpoint has it, and rounded for products that may be approximate.
+// How matrices of a checkpoint are kept: coded where their weights allow it, and once more rounded for products that may be approximate.
 #include "weir/nn/loader.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <filesystem>
+#include <fstream>
 #include <limits>
 #include <random>
 
@@ -57,6 +59,48 @@ TEST(LoaderRounded, GivesTheProductsOfTheMatrixWithinTheStepsOfAByte) {
       EXPECT_NEAR(y.data<float>()[t * kRows + n], exact.data<float>()[t * kRows + n], 0.04f * size) << "token " << t << ", row " << n;
     }
     EXPECT_EQ(y.data<float>()[t * kRows + 2], 0.0f);
+  }
+}
+
+std::vector<float> all_of(const ops::PackedMatrix& matrix, ThreadPool& pool) {
+  const Tensor rows = matrix.unpack_rows(pool, 0, matrix.n());
+  return {rows.data<float>(), rows.data<float>() + rows.numel()};
+}
+
+TEST(LoaderCoded, KeepsMatricesInTwelveBitsWhoseWeightsAllowIt) {
+  constexpr int64_t n = 40, k = 256;
+  std::mt19937 rng(7);
+  std::normal_distribution<float> normal(0.0f, 0.02f);
+  std::vector<uint16_t> alike, odd;
+  for (int64_t i = 0; i < n * k; ++i) alike.push_back(f32_to_bf16(normal(rng)));
+  for (int64_t i = 0; i < n * k; ++i) odd.push_back(f32_to_bf16(std::ldexp(1.0f + normal(rng), static_cast<int>(i % 200) - 100)));
+  CheckpointMaker maker;
+  maker.add<uint16_t>("alike.weight", DType::kBF16, {n, k}, alike).add<uint16_t>("odd.weight", DType::kBF16, {n, k}, odd);
+  const Checkpoint checkpoint = maker.open("config.json", "{}");
+  ThreadPool pool(2, /*pin=*/false);
+  // The second time from the file that the first has written: the coded form that did not fit is in it as well.
+  const std::filesystem::path dir = std::filesystem::path(testing::TempDir()) / "weir_loader_coded";
+  std::filesystem::remove_all(dir);
+  std::filesystem::create_directories(dir);
+  std::ofstream(dir / "config.json") << "{}";
+  for (const bool from_cache : {false, true}) {
+    WeightReader reader(checkpoint);
+    PackedCache cache(dir / "packed", dir, "coded", PackedCache::Large::kRead);
+    EXPECT_EQ(cache.reading(), from_cache);
+    Loader loader(reader, DType::kBF16, pool, {});
+    loader.use(ops::WeightCoding::kTwelveBits);
+    loader.use(cache);
+    const ops::PackedMatrix coded = loader.matrix({{"alike.weight", n}}, k), plain = loader.matrix({{"odd.weight", n}}, k);
+    cache.finish();
+    EXPECT_EQ(cache.reading(), from_cache) << "nothing in the file is wrong";
+    EXPECT_EQ(coded.coding(), ops::WeightCoding::kTwelveBits);
+    EXPECT_EQ(plain.coding(), ops::WeightCoding::kPlain);
+    EXPECT_EQ(loader.num_not_coded(), 1);
+    const std::vector<float> values = all_of(coded, pool), others = all_of(plain, pool);
+    for (size_t i = 0; i < values.size(); ++i) {
+      ASSERT_EQ(values[i], bf16_to_f32(alike[i])) << i;
+      ASSERT_EQ(others[i], bf16_to_f32(odd[i])) << i;
+    }
   }
 }
 

@@ -32,8 +32,8 @@ Tensor random_matrix(int64_t rows, int64_t columns, unsigned seed) {
 
 float as_type(float value, DType type) { return type == DType::kBF16 ? bf16_to_f32(f32_to_bf16(value)) : value; }
 
-PackedMatrix packed(const Tensor& weights, DType type) {
-  PackedMatrix out(weights.dim(0), weights.dim(1), type);
+PackedMatrix packed(const Tensor& weights, DType type, WeightCoding coding = WeightCoding::kPlain) {
+  PackedMatrix out(weights.dim(0), weights.dim(1), type, {}, coding);
   out.pack_rows(0, weights);
   return out;
 }
@@ -55,6 +55,65 @@ TEST(PackedMatrix, GivesBackTheRowsItHolds) {
     ASSERT_EQ(rows.shape(), (Shape{31, 15}));
     for (int64_t i = 0; i < rows.numel(); ++i) EXPECT_EQ(rows.data<float>()[i], as_type(weights.data<float>()[5 * 15 + i], type)) << i;
   }
+}
+
+// Normal weights, and a few whose exponents have nothing to do with those.
+Tensor coded_weights(int64_t n, int64_t k, unsigned seed) {
+  Tensor out = random_matrix(n, k, seed);
+  std::mt19937 rng(seed);
+  for (int64_t t = 0; t < n; t += kTileColumns)
+    for (const float rare : {1e-20f, -3e20f, 0.0f, 1e-39f})
+      out.data<float>()[std::min<int64_t>(n - 1, t + int64_t(rng() % 16)) * k + int64_t(rng()) % k] = rare;
+  return out;
+}
+
+TEST(CodedMatrix, HoldsEveryWeight) {
+  for (const auto& [n, k] : {std::pair<int64_t, int64_t>{37, 16}, {16, 600}, {100, 1026}, {5, 64}}) {
+    const Tensor weights = coded_weights(n, k, 3);
+    const PackedMatrix coded = packed(weights, DType::kBF16, WeightCoding::kTwelveBits);
+    ASSERT_TRUE(coded.is_whole()) << n << " x " << k;
+    const Tensor rows = coded.unpack_rows(pool_of(2), 1, n);
+    for (int64_t i = 0; i < rows.numel(); ++i) ASSERT_EQ(rows.data<float>()[i], as_type(weights.data<float>()[k + i], DType::kBF16)) << i;
+  }
+  EXPECT_LT(PackedMatrix::packed_bytes(256, 4096, DType::kBF16, WeightCoding::kTwelveBits),
+            PackedMatrix::packed_bytes(256, 4096, DType::kBF16) * 76 / 100);
+}
+
+// As projections are stacked: rows of one tile come from several tensors.
+TEST(CodedMatrix, IsPackedPieceByPiece) {
+  const Tensor weights = coded_weights(60, 128, 4);
+  PackedMatrix coded(60, 128, DType::kBF16, {}, WeightCoding::kTwelveBits);
+  EXPECT_FALSE(coded.is_whole()) << "nothing is packed yet";
+  for (const auto& [first, last] : {std::pair{20, 23}, {0, 4}, {4, 20}, {23, 60}})
+    coded.pack_rows(pool_of(2), first, weights.rows(first, last));
+  ASSERT_TRUE(coded.is_whole());
+  const PackedMatrix at_once = packed(weights, DType::kBF16, WeightCoding::kTwelveBits);
+  EXPECT_EQ(std::memcmp(coded.storage().raw(), at_once.storage().raw(), static_cast<size_t>(coded.nbytes())), 0);
+}
+
+TEST(CodedMatrix, SaysWhenWeightsDoNotFit) {
+  Tensor weights = random_matrix(48, 256, 5);
+  for (int64_t i = 0; i < 256; ++i) weights.data<float>()[20 * 256 + i] = std::ldexp(1.0f, static_cast<int>(i) - 126);
+  PackedMatrix coded(48, 256, DType::kBF16, {}, WeightCoding::kTwelveBits);
+  coded.pack_rows(0, weights.rows(0, 21));
+  EXPECT_FALSE(coded.is_whole());
+  coded.pack_rows(21, weights.rows(21, 48));
+  EXPECT_FALSE(coded.is_whole()) << "the rest of the tile fits";
+}
+
+TEST(CodedMatrix, BytesFromElsewhereAreNotTrusted) {
+  PackedMatrix coded = packed(coded_weights(16, 64, 6), DType::kBF16, WeightCoding::kTwelveBits);
+  auto* exceptions = reinterpret_cast<uint32_t*>(coded.bytes().data()) + weir::cpu::kDictionaryWords;
+  const auto holds = [&](std::initializer_list<uint32_t> words) {
+    std::copy(words.begin(), words.end(), exceptions);
+    return coded.is_whole();
+  };
+  const uint32_t none = weir::cpu::kNoException;
+  EXPECT_TRUE(holds({5 << 8, (16 * 64 - 1) << 8, none}));
+  EXPECT_FALSE(holds({5 << 8, 5 << 8, none})) << "not rising";
+  EXPECT_FALSE(holds({16 * 64 << 8, none})) << "behind the tile";
+  for (int64_t i = 0; i < weir::cpu::exception_capacity(32) + 1; ++i) exceptions[i] = static_cast<uint32_t>(i) << 8;
+  EXPECT_FALSE(coded.is_whole()) << "without an end";
 }
 
 class Linear : public testing::TestWithParam<std::tuple<Isa, DType, Product>> {
@@ -152,6 +211,28 @@ TEST_P(LinearOnIsa, NoRowsAreFine) {
   const PackedMatrix w = packed(random_matrix(40, 30, 1), DType::kBF16);
   Tensor y = Tensor::zeros({0, 40}, DType::kF32);
   linear_cpu(weir::cpu::linear_kernels(GetParam()), ctx, Tensor::zeros({0, 30}, DType::kF32), w, y, false);
+}
+
+TEST_P(LinearOnIsa, CodedWeightsGiveTheSameBits) {
+  Arena arena(size_t{64} << 20);
+  const Tensor x = random_matrix(600, 1026, 1);
+  for (const auto& [n, k] : {std::pair<int64_t, int64_t>{70, 1026}, {32, 256}, {17, 34}, {48, 640}, {100, 8}}) {
+    const Tensor weights = coded_weights(n, k, 2), start = random_matrix(600, n, 3);
+    const PackedMatrix plain = packed(weights, DType::kBF16), coded = packed(weights, DType::kBF16, WeightCoding::kTwelveBits);
+    ASSERT_TRUE(coded.is_whole()) << n << " x " << k;
+    for (const int64_t rows : {1, 2, 5, 13, 16, 17, 31, 33, 64, 150, 600})
+      for (const int threads : {1, 2})
+        for (const bool add : {false, true}) {
+          Context ctx{pool_of(threads), arena};
+          Tensor want = Tensor::zeros({rows, n}, DType::kF32), got = Tensor::zeros({rows, n}, DType::kF32);
+          for (Tensor* y : {&want, &got}) std::memcpy(y->raw(), start.raw(), static_cast<size_t>(y->nbytes()));
+          const Tensor in = x.rows(0, rows).columns(0, k);
+          linear_cpu(weir::cpu::linear_kernels(GetParam()), ctx, in, plain, want, add);
+          linear_cpu(weir::cpu::linear_kernels(GetParam()), ctx, in, coded, got, add);
+          ASSERT_EQ(std::memcmp(want.raw(), got.raw(), static_cast<size_t>(want.nbytes())), 0)
+              << n << " x " << k << ", " << rows << " rows, " << threads << " threads, add " << add;
+        }
+  }
 }
 
 TEST_P(LinearOnIsa, NanAndInfinityStayInTheirRow) {

@@ -55,6 +55,7 @@ Options options_of(const Flags& flags) {
       throw UsageError(concat("--tokens must be numbers from 1 to ", bench::kMaxCaseTokens, ", got \"", text, "\""));
     out.cases.tokens.push_back(*count);
   }
+  out.cases.coding = flags.boolean("compress-weights") ? ops::WeightCoding::kTwelveBits : ops::WeightCoding::kPlain;
   out.cases.context = flags.integer("context");
   out.cases.filter = flags.find_text("filter").value_or("");
   out.cases.memory = flags.integer("working-set-bytes");
@@ -170,6 +171,11 @@ const CommandSpec& bench_kernels_command() {
          .group = kWhat,
          .help = "Types of weights: bfloat16, int8, float32. Not given: all.",
          .value_name = "TYPE ..."},
+        {.name = "compress-weights",
+         .type = FlagType::kBool,
+         .group = kWhat,
+         .help = "Keep BF16 weights in 12 bits, as serving does. Bytes read are those.",
+         .fallback = "true"},
         {.name = "tokens",
          .type = FlagType::kTexts,
          .group = kWhat,
@@ -236,6 +242,7 @@ int run_bench_kernels(std::span<const std::string> args) {
   bench::Machine machine(pool, bench::Clock(options.cpu_time));
   Json result = Json::object();
   result["date"] = now_as_text();
+  result["compress_weights"] = options.cases.coding == ops::WeightCoding::kTwelveBits;
   result["machine"] = measure_machine(machine);
   result["results"] = Json::array();
   for (size_t i = 0; i < models.size(); ++i) {

@@ -65,6 +65,12 @@ std::vector<FlagSpec> engine_flags() {
                "each and integer products; half the bytes, and one more rounding.",
        .fallback = defaults.fp8_as,
        .choices = {"bfloat16", "int8"}},
+      {.name = "compress-weights",
+       .type = FlagType::kBool,
+       .group = "Model",
+       .help = "Keep BF16 matrices in 12 bits a weight, decoded on the way to the multipliers: the same weights and the same answers, bit "
+               "for bit, in three quarters of the memory, and faster decoding, which reads all of it.",
+       .fallback = defaults.compress_weights ? "true" : "false"},
       {.name = "packed-cache",
        .group = "Model",
        .help = "Directory for a copy of the weights as the kernels read them, which the next start maps instead of converting the "
@@ -215,6 +221,7 @@ EngineOptions engine_options(const Flags& flags) {
   options.fp8_as = flags.text("fp8-as");
   options.kv_cache_dtype = cache_type(flags, "kv-cache-dtype", {"auto", "bfloat16", "float32", "int8"});
   options.state_dtype = cache_type(flags, "mamba-ssm-cache-dtype", {"auto", "float32", "bfloat16"});
+  options.compress_weights = flags.boolean("compress-weights");
   options.packed_cache = flags.find_text("packed-cache").value_or("");
   options.threads = static_cast<int>(flags.integer("threads"));
   options.numa = numa_mode(flags.text("numa"));

@@ -88,8 +88,16 @@ std::string obstacle_of(const Checkpoint& checkpoint) {
 Inspection::Memory memory(const Inspection& model, const Checkpoint& checkpoint, DType type) {
   const ModelConfig& config = model.config;
   Inspection::Memory out;
-  if (model.obstacle.empty()) out.int8_saving = eight_bit_bytes(checkpoint, type, /*with_mtp=*/false).saved(Fp8As::kFloat);
-  out.weights = packed_weight_bytes(config, type) - out.int8_saving;
+  const auto int8_saving = [&](ops::WeightCoding coding) {
+    return model.obstacle.empty() ? eight_bit_bytes(checkpoint, type, /*with_mtp=*/false, coding).saved(Fp8As::kFloat) : 0;
+  };
+  const auto weights = [&](ops::WeightCoding coding) {
+    return packed_weight_bytes(config, type, /*with_mtp=*/false, coding) - int8_saving(coding);
+  };
+  const ops::WeightCoding coding = type == DType::kBF16 ? ops::WeightCoding::kTwelveBits : ops::WeightCoding::kPlain;  // as served
+  out.int8_saving = int8_saving(coding);
+  out.weights = weights(coding);
+  out.coding_saving = weights(ops::WeightCoding::kPlain) - out.weights;
   out.kv_per_token = kv_bytes_per_token(config, type);
   out.state_per_sequence = state_bytes_per_slot(config, DType::kF32);
   const int64_t channels = 2 * config.k_heads * config.k_dim + config.v_heads * config.v_dim;

@@ -42,8 +42,9 @@ struct Inspection {
 
   // Bytes to serve in BF16 and in float32.
   struct Memory {
-    int64_t weights = 0;      // packed for the kernels, without vision and MTP
-    int64_t int8_saving = 0;  // what int8 matrices take less than float ones; taken off `weights` already
+    int64_t weights = 0;        // packed for the kernels, without vision and MTP
+    int64_t int8_saving = 0;    // what int8 matrices take less than float ones, and
+    int64_t coding_saving = 0;  // what BF16 matrices take less in 12 bits than in 16; both taken off `weights` already
     int64_t kv_per_token = 0;
     int64_t state_per_sequence = 0;  // delta-net states, convolution inputs included
     int64_t conv_per_sequence = 0;   // the convolution inputs among them

@@ -56,6 +56,7 @@ Json tally_json(const TensorTally& tally) {
 Json memory_json(const Inspection::Memory& memory) {
   return Json{{"weights_bytes", memory.weights},
               {"int8_saving_bytes", memory.int8_saving},
+              {"coding_saving_bytes", memory.coding_saving},
               {"kv_bytes_per_token", memory.kv_per_token},
               {"state_bytes_per_sequence", memory.state_per_sequence},
               {"conv_bytes_per_sequence", memory.conv_per_sequence},
@@ -202,6 +203,7 @@ std::string to_text(const Inspection& model) {
   };
   row("weights, packed", &Inspection::Memory::weights);
   if (model.bf16.int8_saving > 0) row("  saved by int8", &Inspection::Memory::int8_saving);
+  row("  saved in 12 bits", &Inspection::Memory::coding_saving);
   row("activations", &Inspection::Memory::activations);
   row("KV per token", &Inspection::Memory::kv_per_token);
   row("state per sequence", &Inspection::Memory::state_per_sequence);

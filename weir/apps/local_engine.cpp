@@ -132,6 +132,10 @@ std::shared_ptr<const ChatTemplate> read_chat_template(const EngineOptions& opti
   }
 }
 
+ops::WeightCoding coding(DType compute, const EngineOptions& options) {
+  return compute == DType::kBF16 && options.compress_weights ? ops::WeightCoding::kTwelveBits : ops::WeightCoding::kPlain;
+}
+
 std::string mebibytes(int64_t bytes) { return concat(bytes >> 20, " MiB"); }
 
 // Before anything is read: what the flags say and what weir computes.
@@ -147,7 +151,7 @@ void check_quantization(const Checkpoint& checkpoint, DType compute, const Engin
     log_info("Quantisation: ", quantization.method_name(), "; int8 matrices stay int8, with integer products");
     return;
   }
-  const EightBitBytes::Kind bytes = eight_bit_bytes(checkpoint, compute, options.speculation.num_drafts > 0).fp8;
+  const EightBitBytes::Kind bytes = eight_bit_bytes(checkpoint, compute, options.speculation.num_drafts > 0, coding(compute, options)).fp8;
   if (fp8_as(options) == Fp8As::kInt8)
     log_info("Quantisation: fp8; ", mebibytes(bytes.stored),
              " of blocks are rounded once more, to int8 rows, while loading: ", mebibytes(bytes.as_int8), " in memory instead of ",
@@ -214,13 +218,17 @@ LoadedWeights load_weights(const ModelConfig& config, const Checkpoint& checkpoi
     bar.advance(bytes);
   };
   Loader loader(reader, compute, pool, progress, fp8_as(options));
+  loader.use(coding(compute, options));
   std::optional<PackedCache> packed;
   if (!options.packed_cache.empty())
-    loader.use(packed.emplace(options.packed_cache, options.model,
-                              concat(name(compute), ", fp8 as ", options.fp8_as, with_mtp ? ", mtp" : ""),
-                              placement.num_nodes > 1 ? PackedCache::Large::kRead : PackedCache::Large::kMap));
+    loader.use(packed.emplace(
+        options.packed_cache, options.model,
+        concat(name(compute), ", fp8 as ", options.fp8_as, with_mtp ? ", mtp" : "", options.compress_weights ? ", compressed" : ""),
+        placement.num_nodes > 1 ? PackedCache::Large::kRead : PackedCache::Large::kMap));
   LoadedWeights out{.model = std::make_unique<Qwen3_5>(config, loader, with_mtp), .mapped = {}};
   reader.expect_all_taken();
+  if (loader.num_not_coded() > 0 && !options.quiet)
+    log_info("--compress-weights: ", loader.num_not_coded(), " matrices stay in 16 bits; their weights differ too much in size");
   if (packed) {
     packed->finish();
     out.mapped = packed->take_mapped();
@@ -274,18 +282,21 @@ LocalEngine start_local_engine(const EngineOptions& options, Profiler* profiler)
   if (tier_bytes >= budget)
     fail(ErrorCode::kResourceExhausted, "--kv-offload-size ", tier_bytes, " leaves nothing of the ", budget,
          " bytes that --gpu-memory-utilization allows; lower it, or give --kv-offload-dir to keep the second tier in files");
-  const MemoryPlan plan =
-      plan_memory(config, {.compute = compute,
-                           .types = types,
-                           .int8_saving = eight_bit_bytes(checkpoint, compute, options.speculation.num_drafts > 0).saved(fp8_as(options)),
-                           .max_num_seqs = options.max_num_seqs,
-                           .max_num_batched_tokens = batched,
-                           .max_model_len = options.max_model_len,
-                           .num_snapshots = options.enable_prefix_caching ? options.num_state_snapshots : 0,
-                           .with_mtp = options.speculation.num_drafts > 0,
-                           .threads = threads,
-                           .budget = budget - tier_bytes,
-                           .cache_bytes = options.kv_cache_memory_bytes});
+  const MemoryPlan plan = plan_memory(
+      config,
+      {.compute = compute,
+       .coding = coding(compute, options),
+       .types = types,
+       .int8_saving =
+           eight_bit_bytes(checkpoint, compute, options.speculation.num_drafts > 0, coding(compute, options)).saved(fp8_as(options)),
+       .max_num_seqs = options.max_num_seqs,
+       .max_num_batched_tokens = batched,
+       .max_model_len = options.max_model_len,
+       .num_snapshots = options.enable_prefix_caching ? options.num_state_snapshots : 0,
+       .with_mtp = options.speculation.num_drafts > 0,
+       .threads = threads,
+       .budget = budget - tier_bytes,
+       .cache_bytes = options.kv_cache_memory_bytes});
   if (!options.quiet) {
     log_info(plan.str());
     if (!plan.notice.empty()) log_warning(plan.notice);

@@ -23,6 +23,7 @@ struct EngineOptions {
   std::string state_dtype = "auto";         // of the delta net: auto (float32), float32, bfloat16
   std::optional<std::string> quantization;  // a check of what the checkpoint is: ascend, compressed-tensors, fp8, none
   std::string fp8_as = "bfloat16";          // what fp8 weights become: bfloat16 (the type of dtype), int8
+  bool compress_weights = true;             // BF16 matrices in 12 bits, without loss
   int threads = 0;                          // 0: one per physical core
   NumaMode numa = NumaMode::kAuto;
   bool bind_threads = true;   // to cores

@@ -51,6 +51,7 @@ void fill(ThreadPool& pool, PackedMatrix& w) {
   }
   const Tensor rows = random_tensor({kRows, w.k()});
   for (int64_t row = 0; row < w.n(); row += kRows) w.pack_rows(pool, row, rows.rows(0, std::min(kRows, w.n() - row)));
+  WEIR_CHECK(w.is_whole(), w.n(), " x ", w.k());
 }
 
 class Cases {
@@ -80,6 +81,8 @@ class Cases {
  private:
   bool wanted(const std::string& kernel) const { return kernel.find(options_.filter) != std::string::npos; }
   ops::DeltaShape delta_shape() const { return {model_.k_heads, model_.v_heads, model_.k_dim, model_.v_dim}; }
+  ops::WeightCoding coding(DType type) const { return type == DType::kBF16 ? options_.coding : ops::WeightCoding::kPlain; }
+  int64_t packed_bytes(int64_t n, int64_t k, DType type) const { return PackedMatrix::packed_bytes(n, k, type, coding(type)); }
   int64_t most_tokens() const { return *std::max_element(options_.tokens.begin(), options_.tokens.end()); }
 
   void linear(const std::string& what, DType type, int64_t n, int64_t k, int64_t most = kMaxCaseTokens) {
@@ -88,9 +91,10 @@ class Cases {
     std::string shape = concat(n, " x ", k);
     const int64_t rows_that_fit = std::max<int64_t>(16, options_.memory / std::max<int64_t>(1, k * element_size(type)) / 16 * 16);
     if (n > rows_that_fit) n = rows_that_fit, shape += concat(", ", n, " rows of it");
-    const int64_t bytes = PackedMatrix::packed_bytes(n, k, type);
+    const int64_t bytes = packed_bytes(n, k, type);
     std::vector<PackedMatrix> matrices;
-    for (int64_t i = 0; i < std::max<int64_t>(1, options_.memory / bytes); ++i) fill(ctx_.pool, matrices.emplace_back(n, k, type));
+    for (int64_t i = 0; i < std::max<int64_t>(1, options_.memory / bytes); ++i)
+      fill(ctx_.pool, matrices.emplace_back(n, k, type, ops::InputScale{}, coding(type)));
     const Tensor x = random_tensor({std::min(most_tokens(), most), k});
     size_t next = 0;
     for (const int64_t tokens : options_.tokens) {
@@ -110,14 +114,12 @@ class Cases {
     const int64_t shared_width = m.moe() ? m.shared_intermediate : width;
     const std::string kernel = m.moe() ? "experts" : "feed-forward";
     if (!wanted(kernel)) return;
-    const auto bytes_of = [&](int64_t w) {
-      return PackedMatrix::packed_bytes(2 * w, hidden, type) + PackedMatrix::packed_bytes(hidden, w, type);
-    };
+    const auto bytes_of = [&](int64_t w) { return packed_bytes(2 * w, hidden, type) + packed_bytes(hidden, w, type); };
     const int64_t stored = std::clamp<int64_t>(options_.memory / bytes_of(width) - 1, std::min<int64_t>(1, count), count);
     ExpertWeights weights;
     if (stored > 0) {
-      weights.gate_up = PackedMatrix::many(stored, 2 * width, hidden, type);
-      weights.down = PackedMatrix::many(stored, hidden, width, type);
+      weights.gate_up = PackedMatrix::many(stored, 2 * width, hidden, type, coding(type));
+      weights.down = PackedMatrix::many(stored, hidden, width, type, coding(type));
     }
     for (PackedMatrix& w : weights.gate_up) fill(ctx_.pool, w);
     for (PackedMatrix& w : weights.down) fill(ctx_.pool, w);
@@ -125,8 +127,8 @@ class Cases {
       weights.gate_up.push_back(weights.gate_up[static_cast<size_t>(e % stored)]);
       weights.down.push_back(weights.down[static_cast<size_t>(e % stored)]);
     }
-    fill(ctx_.pool, weights.gate_up.emplace_back(2 * shared_width, hidden, type));
-    fill(ctx_.pool, weights.down.emplace_back(hidden, shared_width, type));
+    fill(ctx_.pool, weights.gate_up.emplace_back(2 * shared_width, hidden, type, ops::InputScale{}, coding(type)));
+    fill(ctx_.pool, weights.down.emplace_back(hidden, shared_width, type, ops::InputScale{}, coding(type)));
 
     const std::string shape = count > 0 ? concat(m.top_k, " of ", count, ", ", width, " x ", hidden) : concat(width, " x ", hidden);
     const Tensor x = random_tensor({most_tokens(), hidden});

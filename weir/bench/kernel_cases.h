@@ -7,6 +7,7 @@
 
 #include "weir/bench/measurement.h"
 #include "weir/models/config.h"
+#include "weir/ops/linear.h"
 
 namespace weir::bench {
 
@@ -14,6 +15,7 @@ constexpr int64_t kMaxCaseTokens = 4096, kMaxCaseContext = 262'144;
 
 struct CaseOptions {
   std::vector<DType> types = {DType::kBF16, DType::kI8, DType::kF32};  // of matrix products
+  ops::WeightCoding coding = ops::WeightCoding::kTwelveBits;           // of BF16 weights
   // Tokens of a call. Up to kMostSequences they are one token each of so many sequences (decoding), more are a chunk of one prompt.
   std::vector<int64_t> tokens = {1, 8, 512};
   int64_t context = 4096;               // tokens that attention sees

@@ -272,9 +272,9 @@ CacheTensors Qwen3_5::make_cache(int64_t pages, int64_t slots, const CacheTypes&
 
 // ---- sizes
 
-int64_t packed_weight_bytes(const ModelConfig& c, DType compute, bool with_mtp) {
+int64_t packed_weight_bytes(const ModelConfig& c, DType compute, bool with_mtp, ops::WeightCoding coding) {
   const ops::DeltaShape shape{c.k_heads, c.v_heads, c.k_dim, c.v_dim};
-  const auto packed = [&](int64_t n, int64_t k) { return ops::PackedMatrix::packed_bytes(n, k, compute); };
+  const auto packed = [&](int64_t n, int64_t k) { return ops::PackedMatrix::packed_bytes(n, k, compute, coding); };
   const int64_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim, value = c.v_heads * c.v_dim;
   const int64_t attention = packed(2 * q + 2 * kv, c.hidden) + packed(c.hidden, q);
   const int64_t delta =

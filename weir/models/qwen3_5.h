@@ -127,8 +127,9 @@ class Qwen3_5 {
   RotaryFrequencies rotary_;
 };
 
-// Bytes of the packed weights, from the sizes alone.
-int64_t packed_weight_bytes(const ModelConfig& config, DType compute, bool with_mtp = false);
+// Bytes of the packed weights, from the sizes alone. coding: of matrices, when compute is BF16.
+int64_t packed_weight_bytes(const ModelConfig& config, DType compute, bool with_mtp = false,
+                            ops::WeightCoding coding = ops::WeightCoding::kPlain);
 
 // Bytes of activations that one step of `tokens` tokens with `sampled` logits rows takes at most, a margin for kernel scratch included.
 int64_t activation_bytes(const ModelConfig& config, int64_t tokens, int64_t sampled, int threads, bool with_mtp = false);

@@ -1,5 +1,6 @@
 #include "weir/nn/loader.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "weir/base/error.h"
@@ -123,24 +124,44 @@ namespace {
 
 // In the packed cache: what the matrix begins with and what it is.
 std::string packed_name(const std::string& first, const ops::PackedMatrix& matrix) {
-  return concat(first, ", ", matrix.n(), " x ", matrix.k(), " of ", name(matrix.dtype()));
+  const char* coding = matrix.coding() == ops::WeightCoding::kPlain ? "" : " in 12 bits";
+  return concat(first, ", ", matrix.n(), " x ", matrix.k(), " of ", name(matrix.dtype()), coding);
 }
 
 }  // namespace
+
+template <class Make, class Fill>
+std::vector<ops::PackedMatrix> Loader::coded(const std::string& name, DType type, const Make& make, const Fill& fill) {
+  const auto kept = [&](ops::WeightCoding coding) {
+    std::vector<ops::PackedMatrix> out = make(coding);
+    cached(packed_name(name, out.front()), ops::PackedMatrix::bytes(out), [&] { fill(out); });
+    return out;
+  };
+  if (type == DType::kBF16 && coding_ != ops::WeightCoding::kPlain) {
+    std::vector<ops::PackedMatrix> out = kept(coding_);
+    if (std::all_of(out.begin(), out.end(), [](const ops::PackedMatrix& matrix) { return matrix.is_whole(); })) return out;
+    ++num_not_coded_;
+  }
+  return kept(ops::WeightCoding::kPlain);
+}
 
 ops::PackedMatrix Loader::pack(std::span<const StoredLinear> stack) {
   int64_t rows = 0;
   for (const StoredLinear& part : stack) rows += part.weight.dim(0);
   const StoredLinear& first = stack.front();
-  ops::PackedMatrix out(rows, first.weight.dim(1), first.packed_type(compute_), first.input);
-  cached(packed_name(first.name, out), out.bytes(), [&] {
+  const DType type = first.packed_type(compute_);
+  const auto make = [&](ops::WeightCoding coding) {
+    return std::vector{ops::PackedMatrix(rows, first.weight.dim(1), type, first.input, coding)};
+  };
+  const auto fill = [&](std::vector<ops::PackedMatrix>& out) {
     int64_t row = 0;
     for (const StoredLinear& part : stack) {
-      part.pack(pool_, out, row);
+      part.pack(pool_, out.front(), row);
       release_pages(part.weight);
       row += part.weight.dim(0);
     }
-  });
+  };
+  ops::PackedMatrix out = coded(first.name, type, make, fill).front();
   for (const StoredLinear& part : stack) done(part.weight);
   return out;
 }
@@ -166,9 +187,11 @@ std::vector<ops::PackedMatrix> Loader::matrices(const std::vector<Part>& parts, 
 }
 
 ops::PackedMatrix Loader::matrix(const Tensor& table) {
-  ops::PackedMatrix out(table.dim(0), table.dim(1), compute_);
-  cached(packed_name("the table as a head", out), out.bytes(), [&] { out.pack_rows(pool_, 0, table); });
-  return out;
+  const auto make = [&](ops::WeightCoding coding) {
+    return std::vector{ops::PackedMatrix(table.dim(0), table.dim(1), compute_, {}, coding)};
+  };
+  const auto fill = [&](std::vector<ops::PackedMatrix>& out) { out.front().pack_rows(pool_, 0, table); };
+  return coded("the table as a head", compute_, make, fill).front();
 }
 
 ops::PackedMatrix Loader::rounded(const std::string& name, const ops::PackedMatrix& matrix) {
@@ -227,11 +250,10 @@ void Loader::experts(const std::string& prefix, int64_t count, int64_t hidden, i
       expect_same_type(sources.front().down.front(), s.down.front());
     }
   }
-  out.gate_up = ops::PackedMatrix::many(count, 2 * intermediate, hidden, sources.front().gate_up.front().packed_type(compute_));
-  out.down = ops::PackedMatrix::many(count, hidden, intermediate, sources.front().down.front().packed_type(compute_));
-  const auto pack = [&](const char* what, std::vector<StoredLinear> Source::* stack, std::vector<ops::PackedMatrix>& matrices) {
-    for (size_t e = 0; e < matrices.size(); ++e) matrices[e].set_input_scale((sources[e].*stack).front().input);
-    cached(packed_name(concat(prefix, what, " of ", count), matrices.front()), ops::PackedMatrix::bytes(matrices), [&] {
+  const auto pack = [&](const char* what, std::vector<StoredLinear> Source::* stack, int64_t n, int64_t k) {
+    const DType type = (sources.front().*stack).front().packed_type(compute_);
+    const auto make = [&](ops::WeightCoding coding) { return ops::PackedMatrix::many(count, n, k, type, coding); };
+    const auto fill = [&](std::vector<ops::PackedMatrix>& matrices) {
       // In runs of experts, as the threads will compute them when all are chosen.
       pool_.parallel_for(count, 1, [&](int64_t begin, int64_t end, int) {
         for (int64_t e = begin; e < end; ++e) {
@@ -243,10 +265,13 @@ void Loader::experts(const std::string& prefix, int64_t count, int64_t hidden, i
           }
         }
       });
-    });
+    };
+    std::vector<ops::PackedMatrix> matrices = coded(concat(prefix, what, " of ", count), type, make, fill);
+    for (size_t e = 0; e < matrices.size(); ++e) matrices[e].set_input_scale((sources[e].*stack).front().input);
+    return matrices;
   };
-  pack("gate_up", &Source::gate_up, out.gate_up);
-  pack("down", &Source::down, out.down);
+  out.gate_up = pack("gate_up", &Source::gate_up, 2 * intermediate, hidden);
+  out.down = pack("down", &Source::down, hidden, intermediate);
   for (const Tensor& t : taken) done(t);
 }
 

@@ -19,6 +19,10 @@ class Loader {
   Loader(WeightReader& reader, DType compute, ThreadPool& pool, std::function<void(int64_t)> progress, Fp8As fp8_as = Fp8As::kFloat)
       : reader_(reader), compute_(compute), fp8_as_(fp8_as), pool_(pool), progress_(std::move(progress)) {}
 
+  // Matrices of BF16 are kept so, if their weights allow it.
+  void use(ops::WeightCoding coding) { coding_ = coding; }
+  int64_t num_not_coded() const { return num_not_coded_; }  // matrices that did not, experts of a layer counted as one
+
   // Matrices and tables come from it if it has them, and go into it if not. It outlives the loader.
   void use(PackedCache& cache) { packed_cache_ = &cache; }
 
@@ -56,6 +60,9 @@ class Loader {
   Tensor take(const std::string& name, const Shape& shape);  // a float tensor; anything else is an error that names it
   ops::PackedMatrix pack(std::span<const StoredLinear> stack);
   void done(const Tensor& source);  // progress, and the mapping's pages may go
+  // What make(coding) gives, one allocation of alike matrices, filled by fill(it): coded if that can be.
+  template <class Make, class Fill>
+  std::vector<ops::PackedMatrix> coded(const std::string& name, DType type, const Make& make, const Fill& fill);
   // Fills bytes from the packed cache or, when it has none under this name (and number of bytes), by fill(), which the cache then keeps.
   template <class Fill>
   void cached(const std::string& name, std::span<std::byte> bytes, const Fill& fill);
@@ -66,6 +73,8 @@ class Loader {
   ThreadPool& pool_;
   std::function<void(int64_t)> progress_;
   PackedCache* packed_cache_ = nullptr;
+  ops::WeightCoding coding_ = ops::WeightCoding::kPlain;
+  int64_t num_not_coded_ = 0;
 };
 
 }  // namespace weir

@@ -195,7 +195,7 @@ std::vector<float> read_floats(const Tensor& t) {
   return out;
 }
 
-EightBitBytes eight_bit_bytes(const Checkpoint& checkpoint, DType compute, bool with_mtp) {
+EightBitBytes eight_bit_bytes(const Checkpoint& checkpoint, DType compute, bool with_mtp, ops::WeightCoding coding) {
   EightBitBytes out;
   for (const Checkpoint::Entry& entry : checkpoint.entries()) {
     const bool is_text = entry.name.starts_with("model.language_model.") || entry.name.starts_with("lm_head.");
@@ -206,7 +206,7 @@ EightBitBytes eight_bit_bytes(const Checkpoint& checkpoint, DType compute, bool 
     EightBitBytes::Kind& kind = format == LinearFormat::kFp8Block ? out.fp8 : out.int8;
     const int64_t n = entry.tensor.dim(0), k = entry.tensor.dim(1);
     kind.stored += entry.tensor.nbytes();
-    kind.as_compute += ops::PackedMatrix::packed_bytes(n, k, compute);
+    kind.as_compute += ops::PackedMatrix::packed_bytes(n, k, compute, coding);
     kind.as_int8 += ops::PackedMatrix::packed_bytes(n, k, DType::kI8);
   }
   return out;

@@ -59,8 +59,9 @@ struct EightBitBytes {
   // How many bytes fewer the packed matrices take than if all were kept as floats.
   int64_t saved(Fp8As fp8_as) const { return int8.as_compute - int8.as_int8 + (fp8_as == Fp8As::kInt8 ? fp8.as_compute - fp8.as_int8 : 0); }
 };
-// Throws Error naming a tensor of a type that is not built.
-EightBitBytes eight_bit_bytes(const Checkpoint& checkpoint, DType compute, bool with_mtp);
+// coding: of floats. Throws Error naming a tensor of a type that is not built.
+EightBitBytes eight_bit_bytes(const Checkpoint& checkpoint, DType compute, bool with_mtp,
+                              ops::WeightCoding coding = ops::WeightCoding::kPlain);
 
 // A BF16, F16 or F32 tensor at any address, as F32.
 std::vector<float> read_floats(const Tensor& tensor);

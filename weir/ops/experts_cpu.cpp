@@ -225,7 +225,7 @@ class Experts {
 
   // Columns [16 t, 16 t + 16) of silu(gate) · up for some panels of the expert.
   void gate_up_tile(const Chosen& c, const PanelRun& inputs, int64_t t) const {
-    const ProductKernels& product = product_kernels(kernels_, c.gate_up->dtype());
+    const weir::cpu::Multiply multiply = multiply_kernel(kernels_, *c.gate_up);
     const DType out_type = c.down->dtype();
     const int columns = static_cast<int>(std::min<int64_t>(kTileColumns, c.width - t * kTileColumns));
     // The up rows begin inside a tile when the width is no multiple of 16; then they span two, and a second product fetches the other.
@@ -240,9 +240,8 @@ class Experts {
       const int64_t last = std::min(first + at_once, inputs.last);
       const PanelRun run{inputs.panel(first), c.panels, first, last, c.input_steps};
       const TilePair& soon = last < inputs.last ? here : next;
-      product.multiply(run, here, soon, c.steps, sums[0], 3 * kTileColumns, 2 * kTileColumns, false);
-      if (spans)
-        product.multiply(run, {next_tile, next_tile}, soon, c.steps, sums[0] + 2 * kTileColumns, 3 * kTileColumns, kTileColumns, false);
+      multiply(run, here, soon, c.steps, sums[0], 3 * kTileColumns, 2 * kTileColumns, false);
+      if (spans) multiply(run, {next_tile, next_tile}, soon, c.steps, sums[0] + 2 * kTileColumns, 3 * kTileColumns, kTileColumns, false);
       for (int64_t p = first; p < last; ++p) {
         const float *gate = sums[c.panels.begin(p) - c.panels.begin(first)], *up_sums = gate + kTileColumns + skip;
         const int rows = c.panels.size(p);
@@ -260,26 +259,25 @@ class Experts {
   // y += the second products of this thread's tiles [first, last), of all rows.
   void down(int64_t first, int64_t last) const {
     for (const Chosen& c : chosen_) {
-      const ProductKernels& product = product_kernels(kernels_, c.down->dtype());
       for (int64_t t = first; t < last; t += 2) {
         const TilePair here{tile(*c.down, t), tile(*c.down, t + 1 < last ? t + 1 : t)};
         const PackedMatrix& after = t + 2 < last ? *c.down : *following(c).down;
         const int64_t next = t + 2 < last ? t + 2 : first;
-        down_tiles(c, product, here, {tile(after, next), tile(after, next + 1)}, t,
+        down_tiles(c, here, {tile(after, next), tile(after, next + 1)}, t,
                    static_cast<int>(std::min<int64_t>((t + 1 < last ? 2 : 1) * kTileColumns, dim_ - t * kTileColumns)));
       }
     }
   }
 
   // Columns [16 t, 16 t + columns) for the rows of c.
-  void down_tiles(const Chosen& c, const ProductKernels& product, const TilePair& here, const TilePair& next, int64_t t,
-                  int columns) const {
+  void down_tiles(const Chosen& c, const TilePair& here, const TilePair& next, int64_t t, int columns) const {
+    const weir::cpu::Multiply multiply = multiply_kernel(kernels_, *c.down);
     alignas(64) float sums[kSumRows][2 * kTileColumns];
     const int64_t at_once = kSumRows / kernels_.panel_rows;
     for (int64_t p = 0; p < c.panels.count; p += at_once) {
       const int64_t end = std::min(p + at_once, c.panels.count);
       const PanelRun run{c.hidden + c.panels.begin(p) * c.hidden_steps, c.panels, p, end, c.hidden_steps};
-      product.multiply(run, here, end < c.panels.count ? here : next, c.down_steps, sums[0], 2 * kTileColumns, columns, false);
+      multiply(run, here, end < c.panels.count ? here : next, c.down_steps, sums[0], 2 * kTileColumns, columns, false);
       const int64_t row = c.begin + c.panels.begin(p);
       kernels_.scatter_add(sums[0], 2 * kTileColumns, c.panels.begin(end) - c.panels.begin(p), columns, factor_of_ + row, token_of_ + row,
                            y_.data<float>() + t * kTileColumns, y_.row_stride());

@@ -24,16 +24,20 @@ struct RowScales {
 // Sums of at most this many products of bytes fit an I32.
 constexpr int64_t kMaxInt8Columns = 131'071;
 
+// How BF16 weights are kept: as they are, or in 12 bits each, without loss (kernels/cpu/coded.h), which gives the same results bit for bit.
+enum class WeightCoding : uint8_t { kPlain, kTwelveBits };
+
 // A weight matrix [n, k] (out, in) in the layout of the device's kernels. Filled once, then immutable; copies share the storage.
 class PackedMatrix {
  public:
   PackedMatrix() = default;
-  // type: kBF16, kF32 or kI8 (k at most kMaxInt8Columns; `input` says how its inputs are rounded). Zero until packed.
-  PackedMatrix(int64_t n, int64_t k, DType type, InputScale input = {});
+  // type: kBF16, kF32 or kI8 (k at most kMaxInt8Columns; `input` says how its inputs are rounded). Zero until packed; coded, which only
+  // BF16 can be, all rows must be packed.
+  PackedMatrix(int64_t n, int64_t k, DType type, InputScale input = {}, WeightCoding coding = WeightCoding::kPlain);
 
   // `count` matrices in one allocation: the experts of a layer, each too small to get 2 MiB pages of its own. Reading them from
   // 4 KiB pages stops the hardware prefetcher at every page.
-  static std::vector<PackedMatrix> many(int64_t count, int64_t n, int64_t k, DType type);
+  static std::vector<PackedMatrix> many(int64_t count, int64_t n, int64_t k, DType type, WeightCoding coding = WeightCoding::kPlain);
 
   // Rows [row, row + source.dim(0)) := source [m, k] of F32, BF16 or F16, converted to type(). Threads of `pool` share the work;
   // source may be a read-only file mapping and is read once, in order.
@@ -44,12 +48,17 @@ class PackedMatrix {
   void pack_rows(ThreadPool& pool, int64_t row, const Tensor& source, const RowScales& scales);
   void pack_rows(int64_t row, const Tensor& source, const RowScales& scales);
 
+  // False: some weights of a coded matrix, as packed or filled, could not be coded, or bytes() are not what such a matrix has; it must not
+  // be used.
+  bool is_whole() const;
+
   // Rows [begin, end) of a float matrix as they were rounded when packed: F32 [end - begin, k].
   Tensor unpack_rows(ThreadPool& pool, int64_t begin, int64_t end) const;
 
   int64_t n() const { return n_; }
   int64_t k() const { return k_; }
   DType dtype() const { return type_; }
+  WeightCoding coding() const { return coding_; }
   const InputScale& input_scale() const { return input_; }
   void set_input_scale(const InputScale& input) { input_ = input; }
   int64_t nbytes() const { return storage_.defined() ? storage_.nbytes() : 0; }
@@ -61,11 +70,13 @@ class PackedMatrix {
     return all.empty() ? std::span<std::byte>() : std::span(all.front().bytes().data(), all.size() * all.front().bytes().size());
   }
 
-  static int64_t packed_bytes(int64_t n, int64_t k, DType type);  // what storage() will take, padding included
+  // What storage() will take, padding included.
+  static int64_t packed_bytes(int64_t n, int64_t k, DType type, WeightCoding coding = WeightCoding::kPlain);
 
  private:
   int64_t n_ = 0, k_ = 0;
   DType type_ = DType::kBF16;
+  WeightCoding coding_ = WeightCoding::kPlain;
   InputScale input_;
   Tensor storage_;
 };

@@ -35,6 +35,7 @@ void linear_cpu(const LinearKernels& kernels, Context& ctx, const Input& x, int6
   const int64_t n = w.n(), k = w.k();
   if (rows == 0 || n == 0) return;
   const ProductKernels& product = product_kernels(kernels, w.dtype());
+  const weir::cpu::Multiply multiply_tiles = multiply_kernel(kernels, w);
   const int64_t steps = num_steps(k, w.dtype()), tiles = num_tiles(n), input_steps = panel_steps(kernels, k, w.dtype());
   const Panels all = kernels.panels(rows);
   const Arena::Scope scope(ctx.arena);
@@ -65,7 +66,7 @@ void linear_cpu(const LinearKernels& kernels, Context& ctx, const Input& x, int6
         const int64_t first_panel = all.count * block / blocks, row = all.begin(first_panel);
         const PanelRun run{panels + row * input_steps, all, first_panel, all.count * (block + 1) / blocks, input_steps};
         float* to = y.data<float>() + row * y.row_stride() + t * kTileColumns;
-        product.multiply(run, here, next, steps, to, y.row_stride(), columns, add);
+        multiply_tiles(run, here, next, steps, to, y.row_stride(), columns, add);
       }
       item = end;
     }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "weir/kernels/cpu/coded.h"
 #include "weir/kernels/cpu/linear.h"
 #include "weir/ops/linear.h"
 
@@ -23,9 +24,14 @@ inline const ProductKernels& product_kernels(const LinearKernels& kernels, DType
   }
 }
 
+inline weir::cpu::Multiply multiply_kernel(const LinearKernels& kernels, const PackedMatrix& w) {
+  return w.coding() == WeightCoding::kTwelveBits ? kernels.multiply_coded : product_kernels(kernels, w.dtype()).multiply;
+}
+
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// The layout of a PackedMatrix: tiles of 16 weight rows, one after another, each [steps][16] (kernels/cpu/linear.h says what a step is).
+// The layout of a PackedMatrix: tiles of 16 weight rows, one after another, each [steps][16] (kernels/cpu/linear.h says what a step is) or
+// coded (kernels/cpu/coded.h).
 inline int64_t num_steps(int64_t k, DType weights) {
   switch (weights) {
     case DType::kI8: return ceil_div(k, 4) + weir::cpu::kInt8ExtraSteps;
@@ -34,8 +40,12 @@ inline int64_t num_steps(int64_t k, DType weights) {
   }
 }
 inline int64_t num_tiles(int64_t n) { return ceil_div(n, kTileColumns); }
+inline int64_t tile_words(int64_t k, DType weights, WeightCoding coding) {
+  const int64_t steps = num_steps(k, weights);
+  return coding == WeightCoding::kTwelveBits ? weir::cpu::coded_words(steps) : steps * kTileColumns;
+}
 inline const uint32_t* tile(const PackedMatrix& w, int64_t index) {
-  return static_cast<const uint32_t*>(w.storage().raw()) + index * num_steps(w.k(), w.dtype()) * kTileColumns;
+  return static_cast<const uint32_t*>(w.storage().raw()) + index * tile_words(w.k(), w.dtype(), w.coding());
 }
 
 // Steps of a row in a panel.

@@ -1,12 +1,15 @@
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "weir/ops/linear_cpu.h"
 
 namespace weir::ops {
 namespace {
 
-Shape storage_shape(int64_t n, int64_t k, DType type) { return {num_tiles(n), num_steps(k, type), kTileColumns, 4 / element_size(type)}; }
+Shape storage_shape(int64_t n, int64_t k, DType type, WeightCoding coding) {
+  return {num_tiles(n), tile_words(k, type, coding), 4 / element_size(type)};
+}
 
 // The steps that hold elements of rows.
 int64_t sum_steps(int64_t k, DType type) { return num_steps(k, type) - (type == DType::kI8 ? weir::cpu::kInt8ExtraSteps : 0); }
@@ -48,21 +51,36 @@ void convert(const std::byte* source, DType from, DType to, int64_t count, uint3
 
 struct Packing {
   uint32_t* storage;
-  int64_t steps, k;
+  int64_t n, k, steps;
   DType type;
+  WeightCoding coding;
   const std::byte* source;
   DType source_type;
   int64_t source_stride;  // bytes
   int64_t row;            // of the matrix, where source row 0 goes
   RowScales scales = {};  // of I8
 
-  // Source rows [begin, end), all of one tile. A block of 16 rows x 64 steps is converted in L1 and then transposed: reading a column
-  // of rows that lie a power of two apart would throw each line out of L1 before its next element is wanted.
+  // Source rows [begin, end), all of one tile.
   void pack(int64_t begin, int64_t end) const {
+    uint32_t* const tile = storage + (row + begin) / kTileColumns * tile_words(k, type, coding);
+    if (coding == WeightCoding::kPlain) return pack_into(tile, begin, end);
+    if (weir::cpu::is_lost_tile(tile)) return;
+    thread_local std::vector<uint32_t> plain;
+    plain.assign(static_cast<size_t>(steps * kTileColumns), 0);
+    // Other rows of the tile may have been packed before.
+    if (end - begin < std::min<int64_t>(kTileColumns, n) && weir::cpu::is_valid_tile(tile, steps))
+      weir::cpu::decode_tile(tile, steps, plain.data());
+    pack_into(plain.data(), begin, end);
+    weir::cpu::encode_tile(plain.data(), steps, tile);
+  }
+
+  // A block of 16 rows x 64 steps is converted in L1 and then transposed: reading a column of rows that lie a power of two apart would
+  // throw each line out of L1 before its next element is wanted.
+  void pack_into(uint32_t* tile, int64_t begin, int64_t end) const {
     constexpr int64_t kBlock = 64;
     uint32_t block[kTileColumns][kBlock];
-    const int64_t column = (row + begin) % kTileColumns, per_step = 4 / element_size(type);
-    uint32_t* tile = storage + (row + begin) / kTileColumns * steps * kTileColumns + column;
+    const int64_t per_step = 4 / element_size(type);
+    tile += (row + begin) % kTileColumns;
     const int64_t sums = sum_steps(k, type);
     for (int64_t s = 0; s < sums; s += kBlock) {
       const int64_t count = std::min(kBlock, sums - s), elements = std::min(count * per_step, k - s * per_step);
@@ -86,6 +104,18 @@ struct Packing {
   }
 };
 
+// One column of a plain tile.
+void unpack_row(const uint32_t* column, int64_t k, DType type, float* values) {
+  for (int64_t i = 0; i < k; ++i) {
+    if (type == DType::kF32) {
+      values[i] = std::bit_cast<float>(column[i * kTileColumns]);
+    } else {
+      const uint32_t pair = column[i / 2 * kTileColumns];
+      values[i] = bf16_to_f32(static_cast<uint16_t>(i % 2 == 0 ? pair : pair >> 16));
+    }
+  }
+}
+
 Packing prepare(const PackedMatrix& matrix, Tensor storage, int64_t row, const Tensor& source, const RowScales& scales) {
   WEIR_CHECK(source.rank() == 2 && source.dim(1) == matrix.k() && row >= 0 && row + source.dim(0) <= matrix.n(), "rows ",
              source.shape().str(), " at row ", row, " of [", matrix.n(), ", ", matrix.k(), "]");
@@ -98,9 +128,11 @@ Packing prepare(const PackedMatrix& matrix, Tensor storage, int64_t row, const T
     WEIR_CHECK(from == DType::kF32 || from == DType::kBF16 || from == DType::kF16, "cannot pack ", name(from));
   }
   return {static_cast<uint32_t*>(storage.raw()),
-          num_steps(matrix.k(), matrix.dtype()),
+          matrix.n(),
           matrix.k(),
+          num_steps(matrix.k(), matrix.dtype()),
           matrix.dtype(),
+          matrix.coding(),
           static_cast<const std::byte*>(source.raw()),
           from,
           source.row_stride() * element_size(from),
@@ -110,29 +142,42 @@ Packing prepare(const PackedMatrix& matrix, Tensor storage, int64_t row, const T
 
 }  // namespace
 
-PackedMatrix::PackedMatrix(int64_t n, int64_t k, DType type, InputScale input) : n_(n), k_(k), type_(type), input_(input) {
+PackedMatrix::PackedMatrix(int64_t n, int64_t k, DType type, InputScale input, WeightCoding coding)
+    : n_(n), k_(k), type_(type), coding_(coding), input_(input) {
   WEIR_CHECK(type == DType::kBF16 || type == DType::kF32 || (type == DType::kI8 && k <= kMaxInt8Columns), "cannot hold ", name(type));
   WEIR_CHECK(n >= 0 && k >= 0, "[", n, ", ", k, "]");
-  storage_ = Tensor::zeros(storage_shape(n, k, type), type);
+  WEIR_CHECK(coding == WeightCoding::kPlain || (type == DType::kBF16 && num_steps(k, type) <= weir::cpu::kMaxCodedSteps), name(type),
+             " of ", k, " columns");
+  storage_ = Tensor::zeros(storage_shape(n, k, type, coding), type);
 }
 
-std::vector<PackedMatrix> PackedMatrix::many(int64_t count, int64_t n, int64_t k, DType type) {
+std::vector<PackedMatrix> PackedMatrix::many(int64_t count, int64_t n, int64_t k, DType type, WeightCoding coding) {
   WEIR_CHECK(count >= 0, count);
   std::vector<PackedMatrix> out;
   if (count == 0) return out;
-  const PackedMatrix all(count * num_tiles(n) * kTileColumns, k, type);
+  const PackedMatrix all(count * num_tiles(n) * kTileColumns, k, type, {}, coding);
   out.resize(static_cast<size_t>(count));
   for (int64_t i = 0; i < count; ++i) {
     PackedMatrix& matrix = out[static_cast<size_t>(i)];
     matrix.n_ = n;
     matrix.k_ = k;
     matrix.type_ = type;
+    matrix.coding_ = coding;
     matrix.storage_ = all.storage_.rows(i * num_tiles(n), (i + 1) * num_tiles(n));
   }
   return out;
 }
 
-int64_t PackedMatrix::packed_bytes(int64_t n, int64_t k, DType type) { return storage_shape(n, k, type).numel() * element_size(type); }
+int64_t PackedMatrix::packed_bytes(int64_t n, int64_t k, DType type, WeightCoding coding) {
+  return storage_shape(n, k, type, coding).numel() * element_size(type);
+}
+
+bool PackedMatrix::is_whole() const {
+  if (coding_ == WeightCoding::kPlain) return true;
+  for (int64_t t = 0; t < num_tiles(n_); ++t)
+    if (!weir::cpu::is_valid_tile(tile(*this, t), num_steps(k_, type_))) return false;
+  return true;
+}
 
 void PackedMatrix::pack_rows(ThreadPool& pool, int64_t row, const Tensor& source) { pack_rows(pool, row, source, {}); }
 
@@ -161,21 +206,17 @@ void PackedMatrix::pack_rows(int64_t row, const Tensor& source, const RowScales&
 Tensor PackedMatrix::unpack_rows(ThreadPool& pool, int64_t begin, int64_t end) const {
   WEIR_CHECK(type_ != DType::kI8 && begin >= 0 && begin <= end && end <= n_, "rows ", begin, " to ", end, " of ", n_, ", ", name(type_));
   Tensor out = Tensor::zeros(Shape{end - begin, k_}, DType::kF32);
-  const int64_t steps = num_steps(k_, type_);
-  const auto* storage = static_cast<const uint32_t*>(storage_.raw());
-  pool.parallel_for(end - begin, kTileColumns, [&](int64_t first, int64_t last, int) {
-    for (int64_t r = first; r < last; ++r) {
-      const int64_t row = begin + r;
-      const uint32_t* column = storage + row / kTileColumns * steps * kTileColumns + row % kTileColumns;
-      float* values = out.data<float>() + r * k_;
-      for (int64_t i = 0; i < k_; ++i) {
-        if (type_ == DType::kF32) {
-          values[i] = std::bit_cast<float>(column[i * kTileColumns]);
-        } else {
-          const uint32_t pair = column[i / 2 * kTileColumns];
-          values[i] = bf16_to_f32(static_cast<uint16_t>(i % 2 == 0 ? pair : pair >> 16));
-        }
+  const int64_t steps = num_steps(k_, type_), first_tile = begin / kTileColumns;
+  pool.parallel_for(num_tiles(end) - first_tile, 1, [&](int64_t first, int64_t last, int) {
+    std::vector<uint32_t> plain(coding_ == WeightCoding::kPlain ? 0 : static_cast<size_t>(steps * kTileColumns));
+    for (int64_t t = first_tile + first; t < first_tile + last; ++t) {
+      const uint32_t* steps_of = tile(*this, t);
+      if (coding_ != WeightCoding::kPlain) {
+        weir::cpu::decode_tile(steps_of, steps, plain.data());
+        steps_of = plain.data();
       }
+      for (int64_t row = std::max(begin, t * kTileColumns); row < std::min(end, (t + 1) * kTileColumns); ++row)
+        unpack_row(steps_of + row % kTileColumns, k_, type_, out.data<float>() + (row - begin) * k_);
     }
   });
   return out;

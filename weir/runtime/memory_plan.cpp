@@ -71,7 +71,7 @@ int64_t available_memory() { return std::max<int64_t>(0, std::min(cgroup_room(),
 MemoryPlan plan_memory(const ModelConfig& config, const MemoryRequest& request) {
   MemoryPlan plan;
   plan.budget = request.budget;
-  plan.weights = packed_weight_bytes(config, request.compute, request.with_mtp) - request.int8_saving;
+  plan.weights = packed_weight_bytes(config, request.compute, request.with_mtp, request.coding) - request.int8_saving;
   const int32_t sampled = request.with_mtp ? std::max(request.max_num_seqs, 1 + kMaxDrafts) : request.max_num_seqs;
   plan.activations = activation_bytes(config, request.max_num_batched_tokens, sampled, request.threads, request.with_mtp);
   plan.page_bytes = kv_bytes_per_token(config, request.types.kv, request.with_mtp) * kPageTokens;

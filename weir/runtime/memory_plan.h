@@ -6,6 +6,7 @@
 #include <string>
 
 #include "weir/models/config.h"
+#include "weir/ops/linear.h"
 
 namespace weir {
 
@@ -14,6 +15,7 @@ int64_t available_memory();
 
 struct MemoryRequest {
   DType compute = DType::kBF16;
+  ops::WeightCoding coding = ops::WeightCoding::kPlain;
   CacheTypes types;
   int64_t int8_saving = 0;  // bytes that the weights take less because some are kept in I8, see nn/stored_linear.h
   int32_t max_num_seqs = 0;

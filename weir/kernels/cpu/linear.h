@@ -12,6 +12,8 @@
 //   tile    [16] I32 correction, then [16] F32 s_w
 //   panel   F32 s_x of each row, then as much unused
 //
+// BF16 weights may be coded (coded.h): their tiles are shorter, the results are those of the plain ones, bit for bit.
+//
 // One output element is always the sum over s = 0, 1, … in one fixed order, whatever the size of the panel and whichever
 // columns share the call. So its bits depend on its row, its column and the instruction set alone.
 // All kernels are single-threaded, allocate nothing and touch nothing outside the ranges named here.
@@ -66,6 +68,9 @@ struct TilePair {
   const uint32_t *tile0, *tile1;
 };
 
+using Multiply = void (*)(const PanelRun& run, const TilePair& tiles, const TilePair& next, int64_t steps, float* y, int64_t y_stride,
+                          int columns, bool add);
+
 // Kernels that depend on the type of the weights. rows <= room <= panel_rows are those of a panel.
 struct ProductKernels {
   // panel := rows x[r · stride … + k), r < rows, rounded to the weights' type (nearest even). `scale` matters to I8 only.
@@ -75,10 +80,9 @@ struct ProductKernels {
   void (*gather_panel)(const uint32_t* const* row, int rows, int room, int64_t steps, uint32_t* panel);
 
   // y[r, c] (= or +=) Σ_s panel[s, r] · tile[s, c] for the rows r of the run's panels, of which y is the first, and c < columns <= 32;
-  // columns 16 … 31 are those of tile1. Tiles have `steps` steps and are read whole; tile1 may be tile0 when columns <= 16. `next` is
-  // prefetched for the call that follows: a hint, any address will do.
-  void (*multiply)(const PanelRun& run, const TilePair& tiles, const TilePair& next, int64_t steps, float* y, int64_t y_stride, int columns,
-                   bool add);
+  // columns 16 … 31 are those of tile1. Tiles have `steps` steps (if coded, so many when decoded) and are read whole; tile1 may be tile0
+  // when columns <= 16. `next` is prefetched for the call that follows: a hint, any address will do.
+  Multiply multiply;
 
   // Columns [column, column + 16) of a panel with `width` columns := silu(gate[r, c]) · up[r, c], rounded as pack_panel does; gate and up
   // begin at `column` and have rows of `stride`. Null for I8, which needs a row whole before it can be rounded: see silu_mul.
@@ -92,6 +96,7 @@ struct LinearKernels {
   int panel_align;        // steps
   int memory_bound_rows;  // from about this many rows on, a product costs arithmetic rather than reading the weights
   ProductKernels bf16, f32, i8;
+  Multiply multiply_coded;  // of BF16
   // out[r, c] := silu(gate[r, c]) · up[r, c] for c < columns <= 16.
   void (*silu_mul)(const float* gate, const float* up, int64_t stride, int rows, int columns, float* out, int64_t out_stride);
   // y[token[r], c] += factor[r] · x[r, c] for c < columns <= 32, row after row.

@@ -10,6 +10,7 @@
 // From the Intel optimization reference manual, chapter 20 (tile blocking, prefetching, configuring rarely).
 #include <cstdint>
 
+#include "weir/kernels/cpu/coded_simd.h"
 #include "weir/kernels/cpu/linear.h"
 #include "weir/kernels/cpu/rows_avx512.h"
 #include "weir/kernels/cpu/tiles_amx.h"
@@ -21,7 +22,7 @@ namespace {
 constexpr int kBlockSteps = 16;                     // steps of a register
 constexpr int kBlock = kBlockSteps * kTileColumns;  // 4-byte elements of a full one
 constexpr int kPairColumns = 2 * kTileColumns;
-constexpr int64_t kFewPanels = 4;     // so many are multiplied with all of the weights, two at a time; more, in runs of
+constexpr int64_t kFewPanels = 4;     // so many are multiplied with all of the weights, two at a time (if coded, two); more, in runs of
 constexpr int64_t kRunPanels = 32;    // whose sums wait in L2 while a part of the weights stays in L1:
 constexpr int64_t kPartBlocks = 8;    // 2 tiles x 8 KB, beside as much of 2 panels
 constexpr int64_t kAheadBlocks = 16;  // of its use a weight is asked for from memory when it is used once,
@@ -69,18 +70,96 @@ class LastBlock {
   alignas(64) uint32_t tiles_[2][kBlock];
 };
 
-// Two tiles by blocks.
-struct Weights {
-  TilePair tiles, last;
-  int64_t blocks, whole;  // of which are whole, all or all but the last
+// `total` things divided among `count` turns, without a division in each.
+struct Share {
+  int64_t begin, end;
+};
+class Shares {
+ public:
+  Shares(int64_t total, int64_t count) : count_(count), each_(total / count), rest_(total % count) {}
+  Share next() {
+    const int64_t begin = done_;
+    done_ += each_;
+    left_over_ += rest_;
+    if (left_over_ >= count_) left_over_ -= count_, ++done_;
+    return {begin, done_};
+  }
+
+ private:
+  const int64_t count_, each_, rest_;
+  int64_t done_ = 0, left_over_ = 0;
+};
+
+// Two tiles as they are.
+class PlainTiles {
+ public:
+  static constexpr int64_t kBlockWords = kBlock;
+  static constexpr int64_t kMostAtOnce = kFewPanels;
+  static constexpr bool kIsForeseen = true;
+  static int64_t lines(int64_t steps) { return steps; }  // of 64 bytes
+  static int64_t header_words(int64_t) { return 0; }
+
+  PlainTiles(const TilePair& tiles, int64_t steps) : tiles_(tiles), whole_(steps / kBlockSteps), last_(tiles, steps) {}
 
   // body(block, its weights)
   template <class Body>
-  void each(int64_t first, int64_t end, Body body) const {
-    const int64_t whole_end = end < whole ? end : whole;
-    for (int64_t b = first; b < whole_end; ++b) body(b, TilePair{tiles.tile0 + b * kBlock, tiles.tile1 + b * kBlock});
-    if (whole_end < end) body(whole_end, last);
+  void each(int64_t begin, int64_t end, Body body) const {
+    const int64_t whole_end = end < whole_ ? end : whole_;
+    for (int64_t b = begin; b < whole_end; ++b) body(b, TilePair{tiles_.tile0 + b * kBlock, tiles_.tile1 + b * kBlock});
+    if (whole_end < end) body(whole_end, last_.tiles());
   }
+
+ private:
+  const TilePair tiles_;
+  const int64_t whole_;  // blocks, all or all but the last
+  const LastBlock last_;
+};
+
+// Two tiles that are decoded on the way to the registers, one block ahead of its use. A part stays decoded until the next one is.
+class CodedTiles {
+ public:
+  static constexpr int64_t kBlockWords = kBlockSteps / kGroupSteps * kGroupWords;
+  static constexpr int64_t kMostAtOnce = 2;  // more than are multiplied at a time would have them decoded again
+  static constexpr bool kIsForeseen = false;
+  static int64_t lines(int64_t steps) { return coded_words(steps) / kTileColumns; }
+  static int64_t header_words(int64_t steps) { return coded_header_words(steps); }
+
+  CodedTiles(const TilePair& tiles, int64_t steps) : tile_{{tiles.tile0, steps}, {tiles.tile1, steps}}, steps_(steps) {}
+
+  // The same, for a part or for all blocks.
+  template <class Body>
+  void each(int64_t begin, int64_t end, Body body) {
+    if (begin < decoded_ - kPartBlocks) decoded_ = 0;  // from the beginning again
+    if (begin == decoded_) decode_next();
+    for (int64_t b = begin; b < end; ++b) {
+      if (b + 1 == decoded_ && b + 1 < end) decode_next();
+      body(b, at(b));
+    }
+  }
+
+ private:
+  TilePair at(int64_t b) const { return {plain_[b % kPartBlocks][0], plain_[b % kPartBlocks][1]}; }
+
+  void decode_next() {
+    const int64_t step = decoded_ * kBlockSteps;
+#pragma GCC unroll 2
+    for (int t = 0; t < 2; ++t) {
+      uint32_t* const to = plain_[decoded_ % kPartBlocks][t];
+      if (step + kBlockSteps <= steps_) {
+        tile_[t].decode(step, kBlockSteps / kGroupSteps, to);
+      } else {
+        const int64_t groups = coded_groups(steps_ - step);
+        tile_[t].decode(step, groups, to);
+        for (int64_t s = groups * kGroupSteps; s < kBlockSteps; ++s) _mm512_storeu_si512(to + s * kTileColumns, _mm512_setzero_si512());
+      }
+    }
+    ++decoded_;
+  }
+
+  CodedTile<VectorDecoder> tile_[2];
+  const int64_t steps_;
+  int64_t decoded_ = 0;  // blocks, of which the last ones are in
+  alignas(64) uint32_t plain_[kPartBlocks][2][kBlock];
 };
 
 // Lines [first, end) of both tiles, into L2.
@@ -93,10 +172,10 @@ void prefetch_lines(const TilePair& tiles, int64_t first, int64_t end) {
     asm volatile("prefetcht1 (%0)" : : "r"(line));
 }
 
-// A block that is wanted later, into L2, and one that is wanted soon, from there into L1, line by line in turns. Where tiles are loaded
-// from L1 and not from L2, the memory delivers a tenth more; unrolled, so that more of these are under way, as much less.
-void prefetch_stream(const uint32_t* later, const uint32_t* soon) {
-  const uint32_t* const end = later + kBlock;
+// `words` that are wanted later, into L2, and as many that are wanted soon, from there into L1, line by line in turns. Where tiles are
+// loaded from L1 and not from L2, the memory delivers a tenth more; unrolled, so that more of these are under way, as much less.
+void prefetch_stream(const uint32_t* later, const uint32_t* soon, int64_t words) {
+  const uint32_t* const end = later + words;
 #pragma GCC unroll 1
   for (; later != end; later += kTileColumns, soon += kTileColumns) {
     asm volatile("prefetcht1 (%0)" : : "r"(later));
@@ -164,53 +243,75 @@ void store_sums(const Sums& to) {
   }
 }
 
-// Block b of two tiles or, behind their last one, of the next two.
+// Where block b of two tiles lies or, behind their last one, that of the next two.
+template <class Tiles>
 struct Stream {
-  const TilePair &here, &next;
-  int64_t blocks;
+  Stream(const TilePair& here, const TilePair& next, int64_t steps) : next(next), blocks(num_blocks(steps)) {
+    const int64_t header = Tiles::header_words(steps);
+    first = {here.tile0 + header, here.tile1 + header};
+    ahead = blocks < kAheadBlocks ? blocks : kAheadBlocks;
+    near = ahead < kNearBlocks ? ahead : kNearBlocks;
+  }
   TilePair at(int64_t b) const {
     const bool is_here = b < blocks;
-    const TilePair& tiles = is_here ? here : next;
-    const int64_t steps = (is_here ? b : b - blocks) * kBlock;
-    return {tiles.tile0 + steps, tiles.tile1 + steps};
+    const TilePair& tiles = is_here ? first : next;
+    const int64_t words = (is_here ? b : b - blocks) * Tiles::kBlockWords;
+    return {tiles.tile0 + words, tiles.tile1 + words};
   }
+  TilePair later(int64_t b) const { return at(b + ahead); }
+  TilePair soon(int64_t b) const { return at(b + near); }
+
+  // For two panels. Plain tiles are asked for at the pace at which they are multiplied: the hardware foresees that.
+  void ask_for_both(int64_t b) const {
+    if constexpr (Tiles::kIsForeseen) return prefetch_lines(first, b * kBlockSteps, (b + 1) * kBlockSteps);
+    prefetch_stream(later(b).tile0, soon(b).tile0, Tiles::kBlockWords);
+    prefetch_stream(later(b).tile1, soon(b).tile1, Tiles::kBlockWords);
+  }
+
+  const TilePair& next;
+  const int64_t blocks;
+  TilePair first;
+  int64_t ahead, near;
 };
 
 // The only panel: its weights are used once, and the sums stay in registers.
-template <class Type>
-void multiply_once(const uint32_t* panel, int room, const Weights& weights, const TilePair& next, const Sums& to) {
+template <class Type, class Tiles>
+void multiply_once(const uint32_t* panel, int room, Tiles& weights, const Stream<Tiles>& stream, const Sums& to) {
   configure_tiles(TileUse::kProduct, room);
   zero_sums<1>();
-  const Stream stream{weights.tiles, next, weights.blocks};
-  const int64_t ahead = weights.blocks < kAheadBlocks ? weights.blocks : kAheadBlocks, near = ahead < kNearBlocks ? ahead : kNearBlocks;
-  weights.each(0, weights.blocks, [&](int64_t b, const TilePair& here) {
-    const TilePair later = stream.at(b + ahead), soon = stream.at(b + near);
-    prefetch_stream(later.tile0, soon.tile0);
+  weights.each(0, stream.blocks, [&](int64_t b, const TilePair& here) {
+    const TilePair later = stream.later(b), soon = stream.soon(b);
+    prefetch_stream(later.tile0, soon.tile0, Tiles::kBlockWords);
     load_tile<4>(panel + b * room * kBlockSteps, kRowBytes);
     load_tile<6>(here.tile0, kRowBytes);
     Type::template dot<0, 4, 6>();
-    prefetch_stream(later.tile1, soon.tile1);
+    prefetch_stream(later.tile1, soon.tile1, Tiles::kBlockWords);
     load_tile<7>(here.tile1, kRowBytes);
     Type::template dot<1, 4, 7>();
   });
   store_sums<1>(to);
 }
 
-// Blocks [first, end) of `panels` = 1 or 2 full panels, `panel_size` apart, added to the sums of the blocks before, into `to`. What is
-// wanted soon is asked for meanwhile: fetch(b) some weights, and y, where results will go.
-template <class Type, int panels, class Fetch>
-void multiply_part(const uint32_t* panel, int64_t panel_size, const Weights& weights, int64_t first, int64_t end, Fetch fetch,
-                   const float* y, int64_t y_stride, const Sums& before, const Sums& to) {
-  if (first == 0)
+// Some of the blocks that a sum has, [first, end) of `all`.
+struct Range {
+  int64_t first, end, all;
+};
+
+// Blocks of `panels` = 1 or 2 full panels, `panel_size` apart, added to the sums of the blocks before, into `to`. What is wanted soon is
+// asked for meanwhile: fetch(b) some weights, and y, where results will go.
+template <class Type, int panels, class Weights, class Fetch>
+void multiply_part(const uint32_t* panel, int64_t panel_size, Weights& weights, const Range& range, Fetch fetch, const float* y,
+                   int64_t y_stride, const Sums& before, const Sums& to) {
+  if (range.first == 0)
     zero_sums<panels>();
   else
     load_sums<panels>(before);
   constexpr int kRows = panels * kMaxPanelRows;
-  for (int64_t r = first * kRows / weights.blocks; r < end * kRows / weights.blocks; ++r) {
+  for (int64_t r = range.first * kRows / range.all; r < range.end * kRows / range.all; ++r) {
     __builtin_prefetch(y + r * y_stride, 1, 2);
     __builtin_prefetch(y + r * y_stride + kTileColumns, 1, 2);
   }
-  weights.each(first, end, [&](int64_t b, const TilePair& here) {
+  weights.each(range.first, range.end, [&](int64_t b, const TilePair& here) {
     fetch(b);
     load_tile<4>(panel + b * kBlock, kRowBytes);
     load_tile<6>(here.tile0, kRowBytes);
@@ -227,16 +328,17 @@ void multiply_part(const uint32_t* panel, int64_t panel_size, const Weights& wei
 }
 
 // A product of one run of panels with two tiles.
-template <class Type>
+template <class Type, class Tiles>
 class Product {
  public:
   Product(const PanelRun& run, const TilePair& tiles, const TilePair& next, int64_t steps, float* y, int64_t y_stride, int columns,
           bool add)
       : run_(run),
+        here_(tiles),
         next_(next),
-        last_(tiles, steps),
-        weights_{tiles, last_.tiles(), num_blocks(steps), steps / kBlockSteps},
-        extra_{tiles.tile0 + steps * kTileColumns, tiles.tile1 + steps * kTileColumns},
+        steps_(steps),
+        blocks_(num_blocks(steps)),
+        weights_(tiles, steps),
         y_(y),
         y_stride_(y_stride),
         columns_(columns),
@@ -245,11 +347,12 @@ class Product {
   void run() {
     if (run_.all.count == 1) {
       const bool is_y = sums_are_results(0);
-      multiply_once<Type>(run_.panel(0), run_.all.room(0), weights_, next_, is_y ? results(0) : Sums{sums_, kSumBytes});
+      multiply_once<Type>(run_.panel(0), run_.all.room(0), weights_, Stream<Tiles>(here_, next_, steps_),
+                          is_y ? results(0) : Sums{sums_, kSumBytes});
       return is_y ? void() : finish_panels(0, 1, sums_);
     }
     configure_tiles(TileUse::kProduct, kMaxPanelRows);
-    if (run_.last - run_.first <= kFewPanels)
+    if (run_.last - run_.first <= Tiles::kMostAtOnce)
       few();
     else
       for (int64_t p = run_.first; p < run_.last; p += kRunPanels) part_by_part(p, p + kRunPanels < run_.last ? p + kRunPanels : run_.last);
@@ -258,45 +361,48 @@ class Product {
  private:
   static constexpr int64_t kPairSums = 2 * kMaxPanelRows * kPairColumns;
 
-  // The first two panels read the weights from memory, at the pace at which they are multiplied: the hardware foresees that. Two more find
-  // them in L2, and ask for a part of the next ones.
+  // The first two panels read the weights from memory. Two more find them in L2, and ask for a part of the next ones.
   void few() {
-    const auto stream = [&](int64_t b) { prefetch_lines(weights_.tiles, b * kBlockSteps, (b + 1) * kBlockSteps); };
+    const Range all{0, blocks_, blocks_};
+    const Stream<Tiles> stream(here_, next_, steps_);
+    const auto these = [&](int64_t b) { stream.ask_for_both(b); };
     const auto quarter = [&](int64_t b) { prefetch_lines(next_, b * kBlockSteps / 4, (b + 1) * kBlockSteps / 4); };
-    multiply_pair(run_.first, run_.last, 0, weights_.blocks, stream, sums_);
-    if (run_.first + 2 < run_.last) multiply_pair(run_.first + 2, run_.last, 0, weights_.blocks, quarter, sums_ + kPairSums);
+    multiply_pair(run_.first, run_.last, all, these, sums_);
+    if (run_.first + 2 < run_.last) multiply_pair(run_.first + 2, run_.last, all, quarter, sums_ + kPairSums);
   }
 
   // All panels with a part of the weights, which stays in L1, then with the next part; meanwhile the next weights are asked for evenly.
   void part_by_part(int64_t begin, int64_t end) {
-    const int64_t blocks = weights_.blocks, pairs = (end - begin + 1) / 2, lines = end == run_.last ? blocks * kBlockSteps : 0;
-    int64_t done = 0;
-    const auto fetch = [&](int64_t) {
-      prefetch_lines(next_, lines * done / (blocks * pairs), lines * (done + 1) / (blocks * pairs));
-      ++done;
-    };
-    for (int64_t b = 0; b < blocks; b += kPartBlocks)
-      for (int64_t i = 0; i < pairs; ++i)
-        multiply_pair(begin + 2 * i, end, b, b + kPartBlocks < blocks ? b + kPartBlocks : blocks, fetch, sums_ + i * kPairSums);
+    const int64_t pairs = (end - begin + 1) / 2;
+    Shares lines(end == run_.last ? Tiles::lines(steps_) : 0, blocks_ * pairs);
+    for (Range part{0, 0, blocks_}; part.first < blocks_; part.first = part.end) {
+      part.end = part.first + kPartBlocks < blocks_ ? part.first + kPartBlocks : blocks_;
+      const auto fetch = [&](int64_t) {
+        const Share share = lines.next();
+        prefetch_lines(next_, share.begin, share.end);
+      };
+      for (int64_t i = 0; i < pairs; ++i) multiply_pair(begin + 2 * i, end, part, fetch, sums_ + i * kPairSums);
+    }
   }
 
-  // Blocks [b, b_end) of panels p and, below `end`, p + 1.
+  // Panels p and, below `end`, p + 1.
   template <class Fetch>
-  void multiply_pair(int64_t p, int64_t end, int64_t b, int64_t b_end, Fetch fetch, uint32_t* sums) {
+  void multiply_pair(int64_t p, int64_t end, const Range& range, Fetch fetch, uint32_t* sums) {
     const int64_t panels = p + 1 < end ? 2 : 1, panel_size = kMaxPanelRows * run_.steps;
-    const bool is_last = b_end == weights_.blocks, is_y = is_last && sums_are_results(p + panels - 1);
+    const bool is_last = range.end == blocks_, is_y = is_last && sums_are_results(p + panels - 1);
     const Sums before{sums, kSumBytes}, to = is_y ? results(p) : before;
     if (panels == 2)
-      multiply_part<Type, 2>(run_.panel(p), panel_size, weights_, b, b_end, fetch, row(p), y_stride_, before, to);
+      multiply_part<Type, 2>(run_.panel(p), panel_size, weights_, range, fetch, row(p), y_stride_, before, to);
     else
-      multiply_part<Type, 1>(run_.panel(p), panel_size, weights_, b, b_end, fetch, row(p), y_stride_, before, to);
+      multiply_part<Type, 1>(run_.panel(p), panel_size, weights_, range, fetch, row(p), y_stride_, before, to);
     if (is_last && !is_y) finish_panels(p, p + panels, sums);
   }
 
   void finish_panels(int64_t first, int64_t end, const uint32_t* sums) {
+    const TilePair extra{here_.tile0 + steps_ * kTileColumns, here_.tile1 + steps_ * kTileColumns};
     for (int64_t p = first; p < end; ++p, sums += kMaxPanelRows * kPairColumns)
-      finish<Type>(sums, run_.all.size(p), extra_, run_.panel(p) + weights_.blocks * kBlockSteps * run_.all.room(p), row(p), y_stride_,
-                   columns_, add_);
+      finish<Type>(sums, run_.all.size(p), extra, run_.panel(p) + blocks_ * kBlockSteps * run_.all.room(p), row(p), y_stride_, columns_,
+                   add_);
   }
 
   // Sums of the panels up to `last` may be stored as results: all there are in a tile, as they are.
@@ -308,10 +414,9 @@ class Product {
   float* row(int64_t p) const { return y_ + run_.row(p) * y_stride_; }
 
   const PanelRun& run_;
-  const TilePair& next_;
-  const LastBlock last_;
-  const Weights weights_;
-  const TilePair extra_;
+  const TilePair &here_, &next_;
+  const int64_t steps_, blocks_;
+  Tiles weights_;
   float* const y_;
   const int64_t y_stride_;
   const int columns_;
@@ -319,10 +424,10 @@ class Product {
   alignas(64) uint32_t sums_[kRunPanels * kMaxPanelRows * kPairColumns];
 };
 
-template <class Type>
+template <class Type, class Tiles>
 void multiply(const PanelRun& run, const TilePair& tiles, const TilePair& next, int64_t steps, float* y, int64_t y_stride, int columns,
               bool add) {
-  Product<Type>(run, tiles, next, steps - Type::kExtraSteps, y, y_stride, columns, add).run();
+  Product<Type, Tiles>(run, tiles, next, steps - Type::kExtraSteps, y, y_stride, columns, add).run();
 }
 
 // F32, for comparisons: AMX has no such product. At most 8 rows by 32 columns at a time, in the order of AVX-512.
@@ -437,9 +542,10 @@ const LinearKernels kLinearAmx = {
     .panels_are_even = false,
     .panel_align = kBlockSteps,
     .memory_bound_rows = 64,
-    .bf16 = {pack_panel_bf16, gather_panel<0>, multiply<Bf16>, silu_mul_panel_bf16},
+    .bf16 = {pack_panel_bf16, gather_panel<0>, multiply<Bf16, PlainTiles>, silu_mul_panel_bf16},
     .f32 = {pack_panel_f32, gather_panel<0>, multiply_f32, silu_mul_panel_f32},
-    .i8 = {pack_panel_i8, gather_panel<kInt8ExtraSteps>, multiply<I8>, nullptr},
+    .i8 = {pack_panel_i8, gather_panel<kInt8ExtraSteps>, multiply<I8, PlainTiles>, nullptr},
+    .multiply_coded = multiply<Bf16, CodedTiles>,
     .silu_mul = silu_mul_rows,
     .scatter_add = scatter_add,
 };

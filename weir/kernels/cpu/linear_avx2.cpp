@@ -1,5 +1,6 @@
 #include <cstdint>
 
+#include "weir/kernels/cpu/coded_simd.h"
 #include "weir/kernels/cpu/linear_steps.h"
 #include "weir/kernels/cpu/vec.h"
 
@@ -54,10 +55,12 @@ struct I8 {
   }
 };
 
+void load(const float* from, __m256& sums) { sums = _mm256_loadu_ps(from); }
+void load(const float* from, __m256i& sums) { sums = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
 void store(float* to, __m256 sums) { _mm256_storeu_ps(to, sums); }
 void store(float* to, __m256i sums) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), sums); }
 
-// `rows` rows of a panel of `panel_rows`, against `tiles` tiles. The sums go to out[r][32], those of I8 as the bits of an int.
+// `rows` rows of a panel of `panel_rows`, against `tiles` tiles. The sums are added to out[r][32], those of I8 as the bits of an int.
 template <class Type, int rows, int tiles>
 void multiply_rows(const uint32_t* panel, int panel_rows, const uint32_t* tile0, const uint32_t* tile1, int64_t steps, float* out,
                    const Ahead& ahead) {
@@ -65,7 +68,7 @@ void multiply_rows(const uint32_t* panel, int panel_rows, const uint32_t* tile0,
 #pragma GCC unroll 4
   for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 4
-    for (int j = 0; j < 2 * tiles; ++j) sums[r][j] = typename Type::Sum{};
+    for (int j = 0; j < 2 * tiles; ++j) load(out + r * 32 + 8 * j, sums[r][j]);
   const int64_t near_end = steps > ahead_steps(panel_rows) ? steps - ahead_steps(panel_rows) : 0;
   const uint32_t *soon0 = ahead.near0, *soon1 = ahead.near1;
   for (int64_t s = 0, end = near_end;; end = steps, soon0 = ahead.far0, soon1 = ahead.far1) {
@@ -126,6 +129,12 @@ void multiply_group(const uint32_t* panel, const uint32_t* tile0, const uint32_t
   }
 }
 
+// What sums begin with: y, or zero.
+void start_rows(float (*sums)[32], int rows, const float* y, int64_t y_stride, bool continued) {
+  for (int r = 0; r < rows; ++r)
+    for (int c = 0; c < 32; ++c) sums[r][c] = continued ? y[r * y_stride + c] : 0.0f;
+}
+
 void store_rows(const float (*sums)[32], int rows, float* y, int64_t y_stride, int columns, bool add) {
   for (int r = 0; r < rows; ++r) {
     float* out = y + r * y_stride;
@@ -140,16 +149,18 @@ void store_rows(const float (*sums)[32], int rows, float* y, int64_t y_stride, i
 
 template <class Type>
 void multiply(const uint32_t* panel, const uint32_t* tile0, const uint32_t* tile1, int64_t steps, int rows, float* y, int64_t y_stride,
-              int columns, bool add, const Ahead& ahead) {
+              int columns, Sum sum, const Ahead& ahead) {
   alignas(64) float sums[kStepPanelRows][32];
+  start_rows(sums, rows, y, y_stride, sum == Sum::kContinued);
   multiply_group<Type>(panel, tile0, tile1, steps, rows, sums, ahead);
-  store_rows(sums, rows, y, y_stride, columns, add);
+  store_rows(sums, rows, y, y_stride, columns, sum == Sum::kAdded);
 }
 
 void multiply_i8(const uint32_t* panel, const uint32_t* tile0, const uint32_t* tile1, int64_t steps, int rows, float* y, int64_t y_stride,
-                 int columns, bool add, const Ahead& ahead) {
+                 int columns, Sum sum, const Ahead& ahead) {
   alignas(64) float sums[kStepPanelRows][32];
   const int64_t dots = steps - kInt8ExtraSteps;
+  start_rows(sums, rows, y, y_stride, /*continued=*/false);
   multiply_group<I8>(panel, tile0, tile1, dots, rows, sums, ahead);
   for (int c = 0; c < 32; c += 8) {
     const uint32_t* extra = (c < kTileColumns ? tile0 : tile1) + dots * kTileColumns + c % kTileColumns;
@@ -161,7 +172,7 @@ void multiply_i8(const uint32_t* panel, const uint32_t* tile0, const uint32_t* t
       _mm256_store_ps(sums[r] + c, _mm256_mul_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(exact), scale), row_scale));
     }
   }
-  store_rows(sums, rows, y, y_stride, columns, add);
+  store_rows(sums, rows, y, y_stride, columns, sum == Sum::kAdded);
 }
 
 // The BF16 (nearest even) of eight F32, each in the upper half of its lane.
@@ -336,6 +347,7 @@ const LinearKernels kLinearAvx2 = {
     .bf16 = {pack_panel_bf16, gather_panel, multiply_panels<multiply<Bf16>>, silu_mul_panel_bf16},
     .f32 = {pack_panel_f32, gather_panel, multiply_panels<multiply<F32>>, silu_mul_panel_f32},
     .i8 = {pack_panel_i8, gather_panel, multiply_panels<multiply_i8>, nullptr},
+    .multiply_coded = multiply_coded<multiply<Bf16>, VectorDecoder>,
     .silu_mul = silu_mul_rows,
     .scatter_add = scatter_add,
 };

@@ -1,5 +1,6 @@
 #include <cstdint>
 
+#include "weir/kernels/cpu/coded_simd.h"
 #include "weir/kernels/cpu/linear_steps.h"
 #include "weir/kernels/cpu/rows_avx512.h"
 #include "weir/kernels/cpu/vec.h"
@@ -8,8 +9,9 @@ namespace weir::cpu {
 namespace {
 
 struct Bf16 {
-  using Sum = __m512;
+  using Value = __m512;
   static __m512 sum(__m512 sum) { return sum; }
+  static Value start(const float* y, bool continued) { return continued ? _mm512_loadu_ps(y) : Value{}; }
   static constexpr int kExtraSteps = 0;
   static __m512 dot(__m512 sum, __m512i a, __m512i b) {
     return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
@@ -17,8 +19,9 @@ struct Bf16 {
 };
 
 struct F32 {
-  using Sum = __m512;
+  using Value = __m512;
   static __m512 sum(__m512 sum) { return sum; }
+  static Value start(const float* y, bool continued) { return continued ? _mm512_loadu_ps(y) : Value{}; }
   static constexpr int kExtraSteps = 0;
   static __m512 dot(__m512 sum, __m512i a, __m512i b) { return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum); }
 };
@@ -27,8 +30,9 @@ struct F32 {
 using Int16 = int __attribute__((vector_size(64)));
 
 struct I8 {
-  using Sum = Int16;
+  using Value = Int16;
   static __m512i sum(Int16 sum) { return reinterpret_cast<__m512i>(sum); }
+  static Value start(const float*, bool) { return Value{}; }
   static constexpr int kExtraSteps = kInt8ExtraSteps;
   static Int16 dot(Int16 sum, __m512i a, __m512i b) {
     return reinterpret_cast<Int16>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sum), a, b));
@@ -41,10 +45,13 @@ constexpr int kIntoL1 = 0, kIntoL2 = 2, kIntoAll = 3;
 // Accumulators of 12 rows x 32 columns fill 24 of the 32 registers; the loops over r are unrolled completely, so they stay there.
 template <class Type, int rows, int into>
 void multiply_rows(const uint32_t* panel, const uint32_t* tile0, const uint32_t* tile1, int64_t steps, float* y, int64_t y_stride,
-                   int columns, bool add, const Ahead& ahead) {
-  typename Type::Sum left[rows], right[rows];
+                   int columns, Sum sum, const Ahead& ahead) {
+  typename Type::Value left[rows], right[rows];
 #pragma GCC unroll 12
-  for (int r = 0; r < rows; ++r) left[r] = right[r] = typename Type::Sum{};
+  for (int r = 0; r < rows; ++r) {
+    left[r] = Type::start(y + r * y_stride, sum == Sum::kContinued);
+    right[r] = Type::start(y + r * y_stride + kTileColumns, sum == Sum::kContinued);
+  }
   steps -= Type::kExtraSteps;
   const int64_t near_end = steps > ahead_steps(rows) ? steps - ahead_steps(rows) : 0;
   const uint32_t *soon0 = ahead.near0, *soon1 = ahead.near1;
@@ -72,7 +79,7 @@ void multiply_rows(const uint32_t* panel, const uint32_t* tile0, const uint32_t*
   for (int r = 0; r < rows; ++r) {
     float* out = y + r * y_stride;
     __m512 first_half = finished(Type::sum(left[r]), tile0, panel + r), second_half = finished(Type::sum(right[r]), tile1, panel + r);
-    if (add) {
+    if (sum == Sum::kAdded) {
       first_half = _mm512_add_ps(_mm512_maskz_loadu_ps(mask0, out), first_half);
       second_half = _mm512_add_ps(_mm512_maskz_loadu_ps(mask1, out + 16), second_half);
     }
@@ -84,28 +91,28 @@ void multiply_rows(const uint32_t* panel, const uint32_t* tile0, const uint32_t*
 // Few rows, which use the weights once.
 template <class Type, int rows>
 void multiply_few(const uint32_t* panel, const uint32_t* tile0, const uint32_t* tile1, int64_t steps, float* y, int64_t y_stride,
-                  int columns, bool add, const Ahead& ahead) {
+                  int columns, Sum sum, const Ahead& ahead) {
   static_assert(reads_once(rows));
-  if (prefetches_past_caches()) return multiply_rows<Type, rows, kIntoL1>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
-  multiply_rows<Type, rows, kIntoAll>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
+  if (prefetches_past_caches()) return multiply_rows<Type, rows, kIntoL1>(panel, tile0, tile1, steps, y, y_stride, columns, sum, ahead);
+  multiply_rows<Type, rows, kIntoAll>(panel, tile0, tile1, steps, y, y_stride, columns, sum, ahead);
 }
 
 template <class Type>
 void multiply(const uint32_t* panel, const uint32_t* tile0, const uint32_t* tile1, int64_t steps, int rows, float* y, int64_t y_stride,
-              int columns, bool add, const Ahead& ahead) {
+              int columns, Sum sum, const Ahead& ahead) {
   switch (rows) {
-    case 1: return multiply_few<Type, 1>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
-    case 2: return multiply_few<Type, 2>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
-    case 3: return multiply_few<Type, 3>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
-    case 4: return multiply_few<Type, 4>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
-    case 5: return multiply_rows<Type, 5, kIntoL2>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
-    case 6: return multiply_rows<Type, 6, kIntoL2>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
-    case 7: return multiply_rows<Type, 7, kIntoL2>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
-    case 8: return multiply_rows<Type, 8, kIntoL2>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
-    case 9: return multiply_rows<Type, 9, kIntoL2>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
-    case 10: return multiply_rows<Type, 10, kIntoL2>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
-    case 11: return multiply_rows<Type, 11, kIntoL2>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
-    case 12: return multiply_rows<Type, 12, kIntoL2>(panel, tile0, tile1, steps, y, y_stride, columns, add, ahead);
+    case 1: return multiply_few<Type, 1>(panel, tile0, tile1, steps, y, y_stride, columns, sum, ahead);
+    case 2: return multiply_few<Type, 2>(panel, tile0, tile1, steps, y, y_stride, columns, sum, ahead);
+    case 3: return multiply_few<Type, 3>(panel, tile0, tile1, steps, y, y_stride, columns, sum, ahead);
+    case 4: return multiply_few<Type, 4>(panel, tile0, tile1, steps, y, y_stride, columns, sum, ahead);
+    case 5: return multiply_rows<Type, 5, kIntoL2>(panel, tile0, tile1, steps, y, y_stride, columns, sum, ahead);
+    case 6: return multiply_rows<Type, 6, kIntoL2>(panel, tile0, tile1, steps, y, y_stride, columns, sum, ahead);
+    case 7: return multiply_rows<Type, 7, kIntoL2>(panel, tile0, tile1, steps, y, y_stride, columns, sum, ahead);
+    case 8: return multiply_rows<Type, 8, kIntoL2>(panel, tile0, tile1, steps, y, y_stride, columns, sum, ahead);
+    case 9: return multiply_rows<Type, 9, kIntoL2>(panel, tile0, tile1, steps, y, y_stride, columns, sum, ahead);
+    case 10: return multiply_rows<Type, 10, kIntoL2>(panel, tile0, tile1, steps, y, y_stride, columns, sum, ahead);
+    case 11: return multiply_rows<Type, 11, kIntoL2>(panel, tile0, tile1, steps, y, y_stride, columns, sum, ahead);
+    case 12: return multiply_rows<Type, 12, kIntoL2>(panel, tile0, tile1, steps, y, y_stride, columns, sum, ahead);
     default: return;
   }
 }
@@ -228,6 +235,7 @@ const LinearKernels kLinearAvx512 = {
     .bf16 = {pack_panel_bf16, gather_panel, multiply_panels<multiply<Bf16>>, silu_mul_panel_bf16},
     .f32 = {pack_panel_f32, gather_panel, multiply_panels<multiply<F32>>, silu_mul_panel_f32},
     .i8 = {pack_panel_i8, gather_panel, multiply_panels<multiply<I8>>, nullptr},
+    .multiply_coded = multiply_coded<multiply<Bf16>, VectorDecoder>,
     .silu_mul = silu_mul_rows,
     .scatter_add = scatter_add,
 };

@@ -68,9 +68,10 @@ float dot_f32(float sum, uint32_t a, uint32_t b) { return sum + std::bit_cast<fl
 
 template <float (*dot)(float, uint32_t, uint32_t)>
 void multiply(const uint32_t* panel, const uint32_t* tile0, const uint32_t* tile1, int64_t steps, int rows, float* y, int64_t y_stride,
-              int columns, bool add, const Ahead&) {
+              int columns, Sum sum, const Ahead&) {
   for (int r = 0; r < rows; ++r) {
     float sums[2 * kTileColumns] = {};
+    if (sum == Sum::kContinued) std::copy_n(y + r * y_stride, columns, sums);
     for (int64_t s = 0; s < steps; ++s) {
       const uint32_t a = panel[s * rows + r];
       for (int c = 0; c < kTileColumns; ++c) {
@@ -78,7 +79,7 @@ void multiply(const uint32_t* panel, const uint32_t* tile0, const uint32_t* tile
         sums[kTileColumns + c] = dot(sums[kTileColumns + c], a, tile1[s * kTileColumns + c]);
       }
     }
-    for (int c = 0; c < columns; ++c) y[r * y_stride + c] = add ? y[r * y_stride + c] + sums[c] : sums[c];
+    for (int c = 0; c < columns; ++c) y[r * y_stride + c] = sum == Sum::kAdded ? y[r * y_stride + c] + sums[c] : sums[c];
   }
 }
 
@@ -89,17 +90,17 @@ uint32_t dot_i8(uint32_t sum, uint32_t a, uint32_t b) {
 }
 
 void multiply_i8(const uint32_t* panel, const uint32_t* tile0, const uint32_t* tile1, int64_t steps, int rows, float* y, int64_t y_stride,
-                 int columns, bool add, const Ahead&) {
+                 int columns, Sum sum, const Ahead&) {
   const int64_t dots = steps - kInt8ExtraSteps;
   for (int r = 0; r < rows; ++r) {
     const float row_scale = std::bit_cast<float>(panel[dots * rows + r]);
     for (int c = 0; c < columns; ++c) {
       const uint32_t* column = (c < kTileColumns ? tile0 : tile1) + c % kTileColumns;
-      uint32_t sum = column[dots * kTileColumns];
-      for (int64_t s = 0; s < dots; ++s) sum = dot_i8(sum, panel[s * rows + r], column[s * kTileColumns]);
-      const auto exact = static_cast<int32_t>(sum);
+      uint32_t bits = column[dots * kTileColumns];
+      for (int64_t s = 0; s < dots; ++s) bits = dot_i8(bits, panel[s * rows + r], column[s * kTileColumns]);
+      const auto exact = static_cast<int32_t>(bits);
       const float value = static_cast<float>(exact) * std::bit_cast<float>(column[(dots + 1) * kTileColumns]) * row_scale;
-      y[r * y_stride + c] = add ? y[r * y_stride + c] + value : value;
+      y[r * y_stride + c] = sum == Sum::kAdded ? y[r * y_stride + c] + value : value;
     }
   }
 }
@@ -151,6 +152,7 @@ const LinearKernels kLinearScalar = {
     .bf16 = {pack_panel_bf16, gather_panel, multiply_panels<multiply<dot_bf16>>, silu_mul_panel_bf16},
     .f32 = {pack_panel_f32, gather_panel, multiply_panels<multiply<dot_f32>>, silu_mul_panel_f32},
     .i8 = {pack_panel_i8, gather_panel, multiply_panels<multiply_i8>, nullptr},
+    .multiply_coded = multiply_coded<multiply<dot_bf16>, ScalarDecoder>,
     .silu_mul = silu_mul_rows,
     .scatter_add = scatter_add,
 };
