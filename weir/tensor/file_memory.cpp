@@ -38,13 +38,13 @@ bool read_in(std::span<std::byte> part) {
 }
 
 void make_anew(std::span<std::byte> memory) {
-  if (map_huge_pages(memory.data(), whole_pages(memory.size())) == nullptr)
+  if (map_huge_pages(memory.data(), whole_huge_pages(memory.size())) == nullptr)
     fail(ErrorCode::kResourceExhausted, "cannot map ", memory.size(), " bytes of memory");
 }
 
 bool copy_in_place(std::span<std::byte> memory) {
   WEIR_CHECK(begins_a_huge_page(memory), memory.size(), " bytes");
-  const size_t bytes = whole_pages(memory.size());
+  const size_t bytes = whole_huge_pages(memory.size());
   void* copy = map_huge_pages(nullptr, bytes);
   if (copy == nullptr) return false;
   std::memcpy(copy, memory.data(), memory.size());

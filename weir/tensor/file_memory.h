@@ -2,7 +2,7 @@
 // later, at the same address, while other threads read them.
 //
 // `memory` is always the whole of what Tensor::zeros() has taken from the system for one tensor, or a part that begins and ends at its huge
-// pages (or where it ends).
+// pages (or where the tensor ends, behind which its last huge page is nobody else's).
 #pragma once
 
 #include <cstddef>

@@ -16,9 +16,9 @@ void* map_huge_pages(void* address, size_t bytes) {
     void* base = ::mmap(nullptr, bytes + kHugePage, PROT_READ | PROT_WRITE, kKind, -1, 0);
     if (base == MAP_FAILED) return nullptr;
     auto* const first = static_cast<std::byte*>(base);
-    const size_t before = -reinterpret_cast<uintptr_t>(base) % kHugePage, kept = (bytes + 4095) / 4096 * 4096;
+    const size_t before = -reinterpret_cast<uintptr_t>(base) % kHugePage;
     if (before > 0) ::munmap(first, before);
-    if (kept < bytes + kHugePage - before) ::munmap(first + before + kept, bytes + kHugePage - before - kept);
+    if (before < kHugePage) ::munmap(first + before + bytes, kHugePage - before);
     address = first + before;
   }
   ::madvise(address, bytes, MADV_HUGEPAGE);

@@ -79,7 +79,7 @@ int64_t dense_row(const Shape& shape) {
 }
 
 std::shared_ptr<void> allocate(size_t bytes) {
-  if (bytes < kHugePage) {
+  if (bytes <= kHugePage / 2) {
     const size_t rounded = (bytes + 63) / 64 * 64;
     void* data = std::aligned_alloc(64, rounded == 0 ? 64 : rounded);
     if (data == nullptr) throw std::bad_alloc();
@@ -87,9 +87,10 @@ std::shared_ptr<void> allocate(size_t bytes) {
     return {data, std::free};
   }
   // Zero pages come on first touch, so the thread that packs or fills a weight also places it.
-  void* data = map_huge_pages(nullptr, bytes);
+  const size_t mapped = whole_huge_pages(bytes);
+  void* data = map_huge_pages(nullptr, mapped);
   if (data == nullptr) fail(ErrorCode::kResourceExhausted, "cannot map ", bytes, " bytes of memory");
-  return {data, [bytes](void* p) { ::munmap(p, bytes); }};
+  return {data, [mapped](void* p) { ::munmap(p, mapped); }};
 }
 
 }  // namespace
@@ -142,7 +143,7 @@ Tensor Tensor::operator[](int64_t i) const {
   return out;
 }
 
-Arena::Arena(size_t bytes) : capacity_((bytes + kHugePage - 1) / kHugePage * kHugePage) {
+Arena::Arena(size_t bytes) : capacity_(whole_huge_pages(bytes)) {
   base_ = static_cast<std::byte*>(map_huge_pages(nullptr, capacity_));
   if (base_ == nullptr) fail(ErrorCode::kResourceExhausted, "cannot reserve ", bytes, " bytes for activations");
 }
