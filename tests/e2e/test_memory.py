@@ -47,7 +47,7 @@ def model(tmp_path_factory):
 def test_a_server_takes_its_checkpoint_its_pools_and_little_else(model):
     compressed, plain = peak_under_load(model), peak_under_load(model, "--no-compress-weights")
     assert plain < weight_bytes(model) + POOLS + REST
-    assert compressed < plain - 0.22 * weight_bytes(model), "12 bits instead of 16"
+    assert compressed < plain - 0.15 * weight_bytes(model), "12 bits instead of 16, and what fills the last huge pages"
 
 
 def test_so_does_one_with_a_packed_cache_when_writing_and_when_reading_it(model, tmp_path):

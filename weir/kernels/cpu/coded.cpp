@@ -14,23 +14,27 @@ constexpr size_t kCodes = 16;
 constexpr uint8_t kNoCode = 0xff;
 constexpr uint32_t kLost = kNoException - 1;  // in place of the first exception
 
-// Bytes of a group: where weight w of step s has its lower one, and the two codes of which one is its own.
-int64_t lower_at(int64_t s, int64_t w) { return s / 2 * 64 + w / 8 * 16 + s % 2 * 8 + w % 8; }
-int64_t codes_at(int64_t lower) { return 128 + lower % 64; }
-int code_shift(int64_t s) { return s < 2 ? 0 : 4; }
+// The weight whose lower byte is byte i of a group: of which step, and of the 32 there. Its code is in the same place of the third line, in
+// the low bits if i is in the first one.
+int64_t step_of(int64_t i) { return i / 64 * 2 + i % 16 / 8; }
+int64_t weight_of(int64_t i) { return i % 64 / 16 * 8 + i % 8; }
+int64_t codes_at(int64_t i) { return 128 + i % 64; }
+int code_shift(int64_t i) { return i < 64 ? 0 : 4; }
 
 struct Dictionary {
   std::array<uint8_t, kCodes> upper;
   std::array<uint8_t, 256> code;  // of an upper byte
 };
 
-// The most frequent upper bytes of every `stride`-th step.
-Dictionary most_frequent(const uint32_t* plain, int64_t steps, int64_t stride) {
-  std::array<std::array<uint32_t, 256>, 2> counts{};  // two of each, so that an addition need not wait for the one before
-  for (int64_t s = 0; s < steps; s += stride)
-    for (int64_t i = s * kTileColumns; i < (s + 1) * kTileColumns; ++i) ++counts[0][plain[i] >> 8 & 0xff], ++counts[1][plain[i] >> 24];
+Dictionary most_frequent(const uint32_t* plain, int64_t steps) {
+  std::array<std::array<uint32_t, 256>, 4> counts{};  // four of each, so that an addition need not wait for the one before
+  for (int64_t i = 0; i < steps * kTileColumns; i += 2) {
+    ++counts[0][plain[i] >> 8 & 0xff], ++counts[1][plain[i] >> 24];
+    ++counts[2][plain[i + 1] >> 8 & 0xff], ++counts[3][plain[i + 1] >> 24];
+  }
   std::array<uint64_t, 256> order;  // count and, where those are equal, the smaller byte first
-  for (size_t byte = 0; byte < order.size(); ++byte) order[byte] = uint64_t{counts[0][byte] + counts[1][byte]} << 8 | (255 - byte);
+  for (size_t byte = 0; byte < order.size(); ++byte)
+    order[byte] = uint64_t{counts[0][byte] + counts[1][byte] + counts[2][byte] + counts[3][byte]} << 8 | (255 - byte);
   std::partial_sort(order.begin(), order.begin() + kCodes, order.end(), std::greater<>());
   Dictionary out;
   out.code.fill(kNoCode);
@@ -69,19 +73,19 @@ class Encoder {
  private:
   bool encode_group(int64_t first, int64_t steps, uint8_t* group) {
     std::fill(group, group + kGroupWords * 4, 0);
-    for (int64_t s = 0; s < steps; ++s)
-      for (int64_t w = 0; w < 32; ++w) {
-        const uint32_t pair = plain_[(first + s) * kTileColumns + w / 2], weight = w % 2 == 0 ? pair & 0xffff : pair >> 16;
-        const int64_t lower = lower_at(s, w);
-        group[lower] = static_cast<uint8_t>(weight);
-        uint8_t code = dictionary_.code[weight >> 8];
-        if (code == kNoCode) {
-          if (exception_ == full_) return false;
-          *exception_++ = static_cast<uint32_t>((first + s) * 32 + w) << 8 | weight >> 8;
-          code = 0;
-        }
-        group[codes_at(lower)] = static_cast<uint8_t>(group[codes_at(lower)] | code << code_shift(s));
+    for (int64_t i = 0; i < kGroupWeights; ++i) {
+      if (step_of(i) >= steps) continue;
+      const int64_t w = weight_of(i);
+      const uint32_t pair = plain_[(first + step_of(i)) * kTileColumns + w / 2], weight = w % 2 == 0 ? pair & 0xffff : pair >> 16;
+      group[i] = static_cast<uint8_t>(weight);
+      uint8_t code = dictionary_.code[weight >> 8];
+      if (code == kNoCode) {
+        if (exception_ == full_) return false;
+        *exception_++ = static_cast<uint32_t>(first * 32 + i) << 8 | weight >> 8;
+        code = 0;
       }
+      group[codes_at(i)] = static_cast<uint8_t>(group[codes_at(i)] | code << code_shift(i));
+    }
     return true;
   }
 
@@ -94,22 +98,21 @@ class Encoder {
 
 }  // namespace
 
-// A sample of steps tells the frequent bytes from the rare ones, at a fraction of the time; where it does not, all do.
 void encode_tile(const uint32_t* plain, int64_t steps, uint32_t* coded) {
-  constexpr int64_t kSample = 128;
-  for (const int64_t stride : {std::max<int64_t>(1, steps / kSample), int64_t{1}})
-    if (Encoder(most_frequent(plain, steps, stride), plain, steps, coded).run()) return;
-  coded[kDictionaryWords] = kLost;
+  if (!Encoder(most_frequent(plain, steps), plain, steps, coded).run()) coded[kDictionaryWords] = kLost;
 }
 
-void ScalarDecoder::decode(const uint32_t* group, uint32_t* plain) const {
+void ScalarDecoder::decode(const uint32_t* group, uint32_t* plain) const { decode(group, 0, nullptr, nullptr, plain); }
+
+void ScalarDecoder::decode(const uint32_t* group, uint32_t first, const uint32_t* exception, const uint32_t* last, uint32_t* plain) const {
   const auto *upper = reinterpret_cast<const uint8_t*>(dictionary_), *at = reinterpret_cast<const uint8_t*>(group);
-  for (int64_t s = 0; s < kGroupSteps; ++s) {
-    const auto weight = [&](int64_t w) -> uint32_t {
-      const int64_t lower = lower_at(s, w);
-      return at[lower] | static_cast<uint32_t>(upper[at[codes_at(lower)] >> code_shift(s) & 15]) << 8;
-    };
-    for (int64_t w = 0; w < 32; w += 2) plain[s * kTileColumns + w / 2] = weight(w) | weight(w + 1) << 16;
+  uint8_t uppers[kGroupWeights];
+  for (int64_t i = 0; i < kGroupWeights; ++i) uppers[i] = upper[at[codes_at(i)] >> code_shift(i) & 15];
+  for (; exception != last; ++exception) uppers[(*exception >> 8) - first] = static_cast<uint8_t>(*exception);
+  std::fill(plain, plain + kGroupSteps * kTileColumns, 0);
+  for (int64_t i = 0; i < kGroupWeights; ++i) {
+    const uint32_t weight = at[i] | uint32_t{uppers[i]} << 8;
+    plain[step_of(i) * kTileColumns + weight_of(i) / 2] |= weight << (weight_of(i) % 2 * 16);
   }
 }
 
@@ -129,7 +132,7 @@ bool is_valid_tile(const uint32_t* coded, int64_t steps) {
   const uint32_t *exception = coded + kDictionaryWords, *const full = exception + exception_capacity(steps);
   for (int64_t next = 0; *exception != kNoException; ++exception) {
     const int64_t position = *exception >> 8;
-    if (exception == full || position < next || position >= steps * 32) return false;
+    if (exception == full || position < next || position >= coded_groups(steps) * kGroupWeights) return false;
     next = position + 1;
   }
   return true;

@@ -6,9 +6,9 @@
 //   (together whole lines of 64 bytes)
 //   [groups] x 192 B  four steps each: [2][64] lower bytes of two steps, then [64] bytes of two codes
 //
-// A position counts the 32 weights of each step of the plain tile. A line of lower bytes, interleaved within its 16-byte lanes with the
-// upper bytes that one nibble of each code byte stands for (the low one for the first line), is two plain steps: the lower halves of the
-// lanes the first, the upper halves the second. Steps behind the last one are zero or, where the dictionary has no zero, small.
+// A line of lower bytes, interleaved within its 16-byte lanes with the upper bytes that one nibble of each code byte stands for (the low
+// one for the first line), is two plain steps: the lower halves of the lanes the first, the upper halves the second. A position counts the
+// lower bytes of the tile. Steps behind the last one are zero or, where the dictionary has no zero, small.
 #pragma once
 
 #include <cstdint>
@@ -28,11 +28,13 @@ namespace avx2 {
 bool encode_group(const uint32_t* plain, const uint8_t* dictionary, uint32_t* group);
 }  // namespace avx2
 
-// Decodes a group but for its exceptions. (coded_simd.h has the same for vectors.)
+// Decodes groups. (coded_simd.h has the same for vectors.)
 class ScalarDecoder {
  public:
   explicit ScalarDecoder(const uint32_t* dictionary) : dictionary_(dictionary) {}
   void decode(const uint32_t* group, uint32_t* plain) const;
+  // The same with exceptions, `last` behind them, where the group's first weight has position `first`.
+  void decode(const uint32_t* group, uint32_t first, const uint32_t* exception, const uint32_t* last, uint32_t* plain) const;
 
  private:
   const uint32_t* dictionary_;
@@ -44,7 +46,8 @@ constexpr int64_t kGroupSteps = 4;
 constexpr int64_t kGroupWords = 48;
 constexpr int64_t kDictionaryWords = 4;
 constexpr uint32_t kNoException = 0xffffffffu;
-constexpr int64_t kMaxCodedSteps = (int64_t{1} << 24) / 32 - 1;  // whose positions have 24 bits, the highest of which is none
+constexpr int64_t kGroupWeights = 128;
+constexpr int64_t kMaxCodedSteps = (int64_t{1} << 24) / 32 - kGroupSteps;  // whose positions are below that of kNoException
 
 inline int64_t coded_groups(int64_t steps) { return (steps + kGroupSteps - 1) / kGroupSteps; }
 inline int64_t coded_header_words(int64_t steps) { return 16 * (1 + steps / 256); }
@@ -63,14 +66,21 @@ class CodedTile {
   // Groups from that of step `first` on; those before have been decoded.
   void decode(int64_t first, int64_t groups, uint32_t* plain) {
     if (first == 0) exception_ = exceptions_;
+    const auto position = static_cast<uint32_t>(first * 32), end = position + static_cast<uint32_t>(groups * kGroupWeights);
+    if (*exception_ >> 8 < end) return decode_all(at(first), position, end, plain);
 #pragma GCC unroll 4
     for (int64_t g = 0; g < groups; ++g) decoder_.decode(at(first) + g * kGroupWords, plain + g * kGroupSteps * kTileColumns);
-    const int64_t end = (first + groups * kGroupSteps) * 32;
-    for (; *exception_ >> 8 < end; ++exception_) upper_byte(plain, (*exception_ >> 8) - first * 32) = static_cast<uint8_t>(*exception_);
   }
 
  private:
-  static uint8_t& upper_byte(uint32_t* plain, int64_t weight) { return reinterpret_cast<uint8_t*>(plain)[2 * weight + 1]; }
+  // What stores single bytes into steps that a register is loaded from soon waits for a microsecond: so the decoder has to know them.
+  __attribute__((noinline)) void decode_all(const uint32_t* group, uint32_t position, uint32_t end, uint32_t* plain) {
+    for (; position < end; position += kGroupWeights, group += kGroupWords, plain += kGroupSteps * kTileColumns) {
+      const uint32_t* const begin = exception_;
+      while (*exception_ >> 8 < position + kGroupWeights) ++exception_;
+      decoder_.decode(group, position, begin, exception_, plain);
+    }
+  }
 
   const Decoder decoder_;
   const uint32_t *const groups_, *const exceptions_, *exception_;
