@@ -73,7 +73,8 @@ class CodedTile {
   }
 
  private:
-  // A byte stored into steps from which a tile is loaded soon keeps that waiting for half a microsecond: so the decoder has to know exceptions.
+  // A byte stored into steps from which a tile is loaded soon keeps that waiting for half a microsecond: so the decoder has to know
+  // exceptions.
   __attribute__((noinline)) void decode_all(const uint32_t* group, uint32_t position, uint32_t end, uint32_t* plain) {
     for (; position < end; position += kGroupWeights, group += kGroupWords, plain += kGroupSteps * kTileColumns) {
       const uint32_t* const begin = exception_;
