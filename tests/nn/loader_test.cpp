@@ -68,7 +68,7 @@ std::vector<float> all_of(const ops::PackedMatrix& matrix, ThreadPool& pool) {
 }
 
 TEST(LoaderCoded, KeepsMatricesInTwelveBitsWhoseWeightsAllowIt) {
-  constexpr int64_t n = 40, k = 256;
+  constexpr int64_t n = 8192, k = 256;  // more than 2 MiB, which are mapped
   std::mt19937 rng(7);
   std::normal_distribution<float> normal(0.0f, 0.02f);
   std::vector<uint16_t> alike, odd;
@@ -78,14 +78,14 @@ TEST(LoaderCoded, KeepsMatricesInTwelveBitsWhoseWeightsAllowIt) {
   maker.add<uint16_t>("alike.weight", DType::kBF16, {n, k}, alike).add<uint16_t>("odd.weight", DType::kBF16, {n, k}, odd);
   const Checkpoint checkpoint = maker.open("config.json", "{}");
   ThreadPool pool(2, /*pin=*/false);
-  // The second time from the file that the first has written: the coded form that did not fit is in it as well.
+  // The second time from the file that the first has written.
   const std::filesystem::path dir = std::filesystem::path(testing::TempDir()) / "weir_loader_coded";
   std::filesystem::remove_all(dir);
   std::filesystem::create_directories(dir);
   std::ofstream(dir / "config.json") << "{}";
   for (const bool from_cache : {false, true}) {
     WeightReader reader(checkpoint);
-    PackedCache cache(dir / "packed", dir, "coded", PackedCache::Large::kRead);
+    PackedCache cache(dir / "packed", dir, "coded", PackedCache::Large::kMap);
     EXPECT_EQ(cache.reading(), from_cache);
     Loader loader(reader, DType::kBF16, pool, {});
     loader.use(ops::WeightCoding::kTwelveBits);
@@ -96,6 +96,10 @@ TEST(LoaderCoded, KeepsMatricesInTwelveBitsWhoseWeightsAllowIt) {
     EXPECT_EQ(coded.coding(), ops::WeightCoding::kTwelveBits);
     EXPECT_EQ(plain.coding(), ops::WeightCoding::kPlain);
     EXPECT_EQ(loader.num_not_coded(), 1);
+    const auto mapped = cache.take_mapped();
+    EXPECT_EQ(mapped.size(), from_cache ? 2u : 0u);
+    for (const std::span<std::byte> memory : mapped)
+      EXPECT_TRUE(memory.data() == coded.storage().raw() || memory.data() == plain.storage().raw()) << "of a matrix that is used";
     const std::vector<float> values = all_of(coded, pool), others = all_of(plain, pool);
     for (size_t i = 0; i < values.size(); ++i) {
       ASSERT_EQ(values[i], bf16_to_f32(alike[i])) << i;

@@ -123,26 +123,41 @@ void expect_same_type(const StoredLinear& a, const StoredLinear& b) {
 namespace {
 
 // In the packed cache: what the matrix begins with and what it is.
-std::string packed_name(const std::string& first, const ops::PackedMatrix& matrix) {
-  const char* coding = matrix.coding() == ops::WeightCoding::kPlain ? "" : " in 12 bits";
-  return concat(first, ", ", matrix.n(), " x ", matrix.k(), " of ", name(matrix.dtype()), coding);
+std::string packed_name(const std::string& first, const ops::PackedMatrix& matrix, ops::WeightCoding coding) {
+  const char* suffix = coding == ops::WeightCoding::kPlain ? "" : " in 12 bits";
+  return concat(first, ", ", matrix.n(), " x ", matrix.k(), " of ", name(matrix.dtype()), suffix);
+}
+
+bool are_whole(const std::vector<ops::PackedMatrix>& matrices) {
+  return std::all_of(matrices.begin(), matrices.end(), [](const ops::PackedMatrix& matrix) { return matrix.is_whole(); });
 }
 
 }  // namespace
 
 template <class Make, class Fill>
 std::vector<ops::PackedMatrix> Loader::coded(const std::string& name, DType type, const Make& make, const Fill& fill) {
-  const auto kept = [&](ops::WeightCoding coding) {
-    std::vector<ops::PackedMatrix> out = make(coding);
-    cached(packed_name(name, out.front()), ops::PackedMatrix::bytes(out), [&] { fill(out); });
-    return out;
-  };
-  if (type == DType::kBF16 && coding_ != ops::WeightCoding::kPlain) {
-    std::vector<ops::PackedMatrix> out = kept(coding_);
-    if (std::all_of(out.begin(), out.end(), [](const ops::PackedMatrix& matrix) { return matrix.is_whole(); })) return out;
+  const auto plain = ops::WeightCoding::kPlain;
+  std::vector<ops::PackedMatrix> out = make(type == DType::kBF16 ? coding_ : plain);
+  const auto bytes = [&] { return ops::PackedMatrix::bytes(out); };
+  if (out.front().coding() != plain) {
+    const std::string key = packed_name(name, out.front(), coding_);
+    // A start that could not code it has kept it plain. Only what is used is read: mapped memory must stay.
+    if (packed_cache_ == nullptr || !packed_cache_->has(packed_name(name, out.front(), plain))) {
+      if (packed_cache_ != nullptr && packed_cache_->read(pool_, key, bytes())) {
+        if (are_whole(out)) return out;
+        fail(ErrorCode::kInvalidArgument, "--packed-cache: ", packed_cache_->path(), " has weights that weir did not write; remove it");
+      }
+      fill(out);
+      if (are_whole(out)) {
+        if (packed_cache_ != nullptr) packed_cache_->keep(pool_, key, bytes());
+        return out;
+      }
+    }
     ++num_not_coded_;
+    out = make(plain);
   }
-  return kept(ops::WeightCoding::kPlain);
+  cached(packed_name(name, out.front(), plain), bytes(), [&] { fill(out); });
+  return out;
 }
 
 ops::PackedMatrix Loader::pack(std::span<const StoredLinear> stack) {
@@ -198,7 +213,7 @@ ops::PackedMatrix Loader::rounded(const std::string& name, const ops::PackedMatr
   constexpr int64_t kBlockBytes = int64_t{16} << 20;  // of rows as F32, so that few of them exist at a time
   const int64_t n = matrix.n(), k = matrix.k(), block = std::max<int64_t>(1, kBlockBytes / (4 * k));
   ops::PackedMatrix out(n, k, DType::kI8);
-  cached(packed_name(name + " rounded", out), out.bytes(), [&] {
+  cached(packed_name(name + " rounded", out, ops::WeightCoding::kPlain), out.bytes(), [&] {
     std::vector<float> scales(static_cast<size_t>(block));
     const Tensor values = Tensor::zeros(Shape{block, k}, DType::kI8);
     for (int64_t begin = 0; begin < n; begin += block) {

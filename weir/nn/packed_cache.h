@@ -37,6 +37,7 @@ class PackedCache {
   PackedCache& operator=(const PackedCache&) = delete;
 
   bool reading() const { return reading_; }  // there is a file from an earlier start
+  bool has(const std::string& key) const { return reading_ && entries_.contains(key); }
 
   // Fills `to` with the bytes kept under `key`; those of 2 MiB and more must be the whole memory of a tensor, and may be read-only from now
   // on. False: there are none of that size, or they are damaged; they must come from the checkpoint, and so must all that follows.
