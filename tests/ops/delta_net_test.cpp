@@ -172,7 +172,7 @@ TEST_P(GatedDeltaRule, ReadsASlotAtAnEarlierPositionAsIfItHadSeenNoMore) {
   for (const int32_t seen : {5, 64, 66, 79, 80, 128, 135, 144}) {
     for (int32_t back = 0; back <= kConvHistory; ++back) {
       const int32_t position = seen - back;
-      if (position < 1 || position < (seen - 1) / 64 * 64) continue;  // before the block of its state
+      if (position < 1 || position < (seen - 1) / kDeltaBlock * kDeltaBlock) continue;  // before the block of its state
       Inputs in(shape, lengths, 5);
       for (auto* list : {&in.qkv, &in.g, &in.beta})
         std::memcpy((*list)[1].data<float>(), (*list)[0].data<float>(), static_cast<size_t>(position * (*list)[0].dim(1)) * sizeof(float));
@@ -224,7 +224,8 @@ INSTANTIATE_TEST_SUITE_P(Shapes, GatedDeltaRule,
                          testing::Values(Case{{1, 2, 128, 128}, DType::kF32}, Case{{2, 4, 32, 48}, DType::kF32},
                                          Case{{2, 2, 20, 7}, DType::kF32}, Case{{1, 3, 24, 40}, DType::kF32},
                                          Case{{1, 1, 33, 130}, DType::kF32}, Case{{2, 4, 32, 48}, DType::kBF16},
-                                         Case{{1, 1, 33, 129}, DType::kBF16}),
+                                         Case{{1, 1, 33, 129}, DType::kBF16}, Case{{1, 2, 128, 128}, DType::kBF16},
+                                         Case{{1, 3, 32, 192}, DType::kF32}, Case{{2, 2, 96, 64}, DType::kBF16}),
                          [](const auto& info) {
                            const DeltaShape& s = info.param.shape;
                            return concat("K", s.k_heads, "x", s.k_dim, "V", s.v_heads, "x", s.v_dim, name(info.param.state));

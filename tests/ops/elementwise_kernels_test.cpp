@@ -133,59 +133,90 @@ INSTANTIATE_TEST_SUITE_P(Cpu, ElementwiseKernel,
                          testing::Combine(testing::ValuesIn(available_isas()),
                                           testing::Values(1, 7, 8, 15, 16, 17, 31, 100, 128, 333, 2048)));
 
-class DeltaKernel : public testing::TestWithParam<std::tuple<Isa, int64_t, int64_t>> {};  // k_dim, columns
+class DeltaKernel : public testing::TestWithParam<std::tuple<Isa, int64_t, int64_t>> {  // k_dim, columns
+ protected:
+  static constexpr int64_t kBlock = weir::cpu::kMaxDeltaBlock;
+  const int64_t k_dim = std::get<1>(GetParam()), columns = std::get<2>(GetParam()), stride = columns + 3;
+  const weir::cpu::DeltaKernels& scalar = weir::cpu::scalar::kDelta;
+  const weir::cpu::DeltaKernels& tested = weir::cpu::delta_kernels(std::get<0>(GetParam()), k_dim, columns);
+  std::vector<float> keys = values(kBlock * k_dim, 1), queries = values(kBlock * k_dim, 2), decays = std::vector<float>(kBlock),
+                     betas = decays;
+  const std::vector<float> v = values(kBlock * stride, 3);
+
+  void SetUp() override {
+    for (int64_t j = 0; j < kBlock; ++j) {
+      weir::cpu::scalar::kElementwise.l2_normalise(keys.data() + j * k_dim, keys.data() + j * k_dim, k_dim, 1.0f);
+      weir::cpu::scalar::kElementwise.l2_normalise(queries.data() + j * k_dim, queries.data() + j * k_dim, k_dim, 1.0f);
+      decays[static_cast<size_t>(j)] = (j > 0 ? decays[static_cast<size_t>(j - 1)] : 0.0f) - 0.02f * static_cast<float>(j % 7);
+      betas[static_cast<size_t>(j)] = 0.1f + 0.01f * static_cast<float>(j);
+    }
+  }
+
+  // Tokens [old, old + count) of a block.
+  void run(const weir::cpu::DeltaKernels& k, const float* state, int64_t old, int64_t count, std::vector<float>& updates,
+           std::vector<float>& out) {
+    const float *new_keys = keys.data() + old * k_dim, *new_queries = queries.data() + old * k_dim;
+    std::vector<float> k_k(kBlock * kBlock), q_k(k_k);
+    k.dots({k_dim, old, count, keys.data(), new_keys, new_queries, k_k.data(), q_k.data(), halves.data()});
+    weir::cpu::DeltaBlock b{};
+    b.k_dim = k_dim, b.columns = columns, b.num_old = old, b.num_new = count;
+    b.keys = new_keys, b.queries = new_queries, b.k_k = k_k.data(), b.q_k = q_k.data(), b.halves = halves.data();
+    b.next_keys = keys.data(), b.decays = decays.data(), b.betas = betas.data() + old;
+    b.values = v.data() + old * stride, b.values_stride = stride, b.state = state, b.stride = stride;
+    b.updates = updates.data(), b.out = out.data() + old * stride, b.out_stride = stride, b.scratch = scratch.data();
+    k.block(b);
+  }
+
+  // Of the first `count` tokens, as the kernels keep it.
+  std::vector<float> fold(const weir::cpu::DeltaKernels& k, const float* state, int64_t count, const std::vector<float>& updates) {
+    std::vector<float> out(static_cast<size_t>(k_dim * stride), 0.0f);
+    k.fold({k_dim, columns, count, k.fold_keys(keys.data(), count, k_dim, halves.data()), decays.data(), updates.data(), state, out.data(),
+            false, stride, scratch.data()});
+    return out;
+  }
+
+  std::vector<float> as_rows(const weir::cpu::DeltaKernels& k, const std::vector<float>& state) const {
+    if (!k.tiled()) return state;
+    std::vector<float> dense(static_cast<size_t>(k_dim * columns)), rows(state.size(), 0.0f);
+    k.rows_of(state.data(), false, k_dim, columns, dense.data());
+    for (int64_t c = 0; c < k_dim; ++c) std::copy_n(dense.data() + c * columns, columns, rows.data() + c * stride);
+    return rows;
+  }
+
+ private:
+  std::vector<float> scratch = std::vector<float>(static_cast<size_t>(weir::cpu::delta_scratch_floats(columns)));
+  std::vector<uint16_t> halves = std::vector<uint16_t>(static_cast<size_t>(weir::cpu::delta_halves(k_dim)));
+};
 
 TEST_P(DeltaKernel, MatchesScalarForAnyPartOfABlock) {
-  const auto [isa, k_dim, columns] = GetParam();
-  const int64_t stride = columns + 3;
-  std::vector<float> keys = values(64 * k_dim, 1), queries = values(64 * k_dim, 2), decays(64), betas(64);
-  for (int64_t j = 0; j < 64; ++j) {
-    weir::cpu::scalar::kElementwise.l2_normalise(keys.data() + j * k_dim, keys.data() + j * k_dim, k_dim, 1.0f);
-    weir::cpu::scalar::kElementwise.l2_normalise(queries.data() + j * k_dim, queries.data() + j * k_dim, k_dim, 1.0f);
-    decays[static_cast<size_t>(j)] = (j > 0 ? decays[static_cast<size_t>(j - 1)] : 0.0f) - 0.02f * static_cast<float>(j % 7);
-    betas[static_cast<size_t>(j)] = 0.1f + 0.01f * static_cast<float>(j);
-  }
-  const std::vector<float> v = values(64 * stride, 3), state = values(k_dim * stride, 4);
-  std::vector<float> scratch(static_cast<size_t>(weir::cpu::delta_scratch_floats(columns)));
-  std::vector<float> k_k(64 * 64), q_k(k_k);
-  const auto& scalar = weir::cpu::scalar::kDelta;
-  const float* before = state.data();
-  const auto run = [&](const weir::cpu::DeltaKernels& k, int64_t old, int64_t count, std::vector<float>& updates, std::vector<float>& out) {
-    const float *new_keys = keys.data() + old * k_dim, *new_queries = queries.data() + old * k_dim;
-    k.dots({k_dim, old, count, keys.data(), new_keys, new_queries, k_k.data(), q_k.data()});
-    k.block({k_dim, columns, old, count, new_keys, new_queries, k_k.data(), q_k.data(), keys.data(), decays.data(), betas.data() + old,
-             v.data() + old * stride, stride, before, stride, updates.data(), out.data() + old * stride, stride, scratch.data()});
-  };
-  std::vector<float> want_updates(static_cast<size_t>(64 * stride), 0.0f), want_out(want_updates);
-  run(scalar, 0, 64, want_updates, want_out);
-  for (const auto& cut : std::vector<std::vector<int64_t>>{{64}, {1, 63}, {5, 2, 1, 1, 55}, {13, 51}, {33, 4, 27}, {60, 3, 1}}) {
+  const std::vector<float> own = fold(tested, nullptr, kBlock, v), state = as_rows(tested, own);
+  std::vector<float> want_updates(static_cast<size_t>(kBlock * stride), 0.0f), want_out(want_updates);
+  run(scalar, state.data(), 0, kBlock, want_updates, want_out);
+  for (const auto& cut :
+       std::vector<std::vector<int64_t>>{{32}, {1, 31}, {5, 2, 1, 1, 23}, {13, 19}, {17, 4, 11}, {28, 3, 1}, {8, 9, 15}}) {
     std::vector<float> updates(want_updates.size(), 0.0f), out(updates);
     int64_t old = 0;
-    for (const int64_t count : cut) run(weir::cpu::delta_kernels(isa), old, count, updates, out), old += count;
+    for (const int64_t count : cut) run(tested, own.data(), old, count, updates, out), old += count;
     expect_near(updates, want_updates, 2e-5f, "u");
     expect_near(out, want_out, 2e-5f, "o");
   }
-  for (const int64_t count : {1, 17, 64}) {
-    std::vector<float> got(state.size(), 0.0f), want(got);
-    scalar.fold(
-        {k_dim, columns, count, keys.data(), decays.data(), want_updates.data(), state.data(), want.data(), stride, scratch.data()});
-    weir::cpu::delta_kernels(isa).fold(
-        {k_dim, columns, count, keys.data(), decays.data(), want_updates.data(), state.data(), got.data(), stride, scratch.data()});
-    expect_near(got, want, 2e-5f, "state");
+  for (const int64_t count : {int64_t{1}, int64_t{17}, kBlock}) {
+    if (tested.tiled() && count < kBlock) continue;
+    expect_near(as_rows(tested, fold(tested, own.data(), count, want_updates)), fold(scalar, state.data(), count, want_updates), 2e-5f,
+                "state");
   }
-  // At the beginning of a sequence the state is not there, which must not show in a bit.
-  const std::vector<float> zeros(state.size(), 0.0f);
-  for (const int64_t count : {1, 9, 64}) {
-    std::vector<float> updates(want_updates.size(), 0.0f), out(updates), other_updates(updates), other_out(updates);
-    before = zeros.data(), run(weir::cpu::delta_kernels(isa), 0, count, updates, out);
-    before = nullptr, run(weir::cpu::delta_kernels(isa), 0, count, other_updates, other_out);
+}
+
+TEST_P(DeltaKernel, TakesNoStateForZerosToTheLastBit) {
+  const std::vector<float> zeros(static_cast<size_t>(k_dim * stride), 0.0f);
+  for (const int64_t count : {int64_t{1}, int64_t{9}, kBlock}) {
+    std::vector<float> updates(static_cast<size_t>(kBlock * stride), 0.0f), out(updates), other_updates(updates), other_out(updates);
+    run(tested, zeros.data(), 0, count, updates, out);
+    run(tested, nullptr, 0, count, other_updates, other_out);
     EXPECT_EQ(std::memcmp(updates.data(), other_updates.data(), updates.size() * sizeof(float)), 0) << count;
     EXPECT_EQ(std::memcmp(out.data(), other_out.data(), out.size() * sizeof(float)), 0) << count;
-    std::vector<float> got(state.size(), 0.0f), other(got);
-    weir::cpu::delta_kernels(isa).fold(
-        {k_dim, columns, count, keys.data(), decays.data(), updates.data(), zeros.data(), got.data(), stride, scratch.data()});
-    weir::cpu::delta_kernels(isa).fold(
-        {k_dim, columns, count, keys.data(), decays.data(), updates.data(), nullptr, other.data(), stride, scratch.data()});
+    if (tested.tiled() && count < kBlock) continue;
+    const std::vector<float> got = fold(tested, zeros.data(), count, updates), other = fold(tested, nullptr, count, updates);
     EXPECT_EQ(std::memcmp(got.data(), other.data(), got.size() * sizeof(float)), 0) << count;
   }
 }

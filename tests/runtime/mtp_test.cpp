@@ -123,7 +123,8 @@ TEST_P(Mtp, DraftsAndAcceptanceAreThoseOfTransformers) {
       std::vector<Token> wanted = want.at("drafts").get<std::vector<Token>>();
       ASSERT_EQ(decoding.drafts, wanted);
       // The engine's rule: a row with drafts stays inside a block of the delta net.
-      decoding.drafts.resize(std::min<size_t>(decoding.drafts.size(), static_cast<size_t>(63 - decoding.computed % 64)));
+      decoding.drafts.resize(
+          std::min<size_t>(decoding.drafts.size(), static_cast<size_t>(kSlotBlock - 1 - decoding.computed % kSlotBlock)));
       const size_t cut = decoding.drafts.size();
       drawn = step();
       if (cut < wanted.size()) break;  // from here the rounds differ
@@ -169,7 +170,7 @@ TEST_P(Mtp, VerifyingAnyDraftsGivesThePlainTokens) {
       d.drafts.clear();
       const size_t known = d.output().size();
       if (known == 0) continue;
-      const size_t most = std::min<size_t>(rng() % 9, static_cast<size_t>(63 - d.computed % 64));
+      const size_t most = std::min<size_t>(rng() % 9, static_cast<size_t>(kSlotBlock - 1 - d.computed % kSlotBlock));
       for (size_t j = 0; j < most && known + j < plain[i].output().size(); ++j)
         d.drafts.push_back(rng() % 5 == 0 ? static_cast<Token>(rng() % 100) : plain[i].output()[known + j]);
     }

@@ -200,15 +200,16 @@ class Cases {
     return rows;
   }
 
-  // Decoding reads the state and half a log, the middle of what a block of 64 tokens sees.
+  // Decoding reads the state and half a log, the middle of what a block of 64 tokens sees; in the second block, as the first one's state is
+  // not read.
   void delta_rule() {
     if (!wanted("gated delta rule") || model_.count(LayerKind::kDeltaNet) == 0) return;
-    constexpr int64_t kHalf = ops::kDeltaBlock / 2;
+    constexpr int64_t kHalf = ops::kDeltaBlock / 2, kBefore = ops::kDeltaBlock + kHalf;
     const ops::DeltaShape s = delta_shape();
     const int64_t slot_bytes = 4 * s.slot_floats(DType::kF32);
     const int64_t slots = std::max(kMostSequences, std::min<int64_t>(1024, options_.memory / slot_bytes));
     Tensor pool = ops::make_delta_pool(slots + 1, s);  // the last one is the prompts'
-    const int64_t most = std::max(most_tokens(), kHalf);
+    const int64_t most = std::max(most_tokens(), kBefore);
     const Tensor qkv = random_tensor({most, s.channels()}), ba = random_tensor({most, 2 * s.v_heads});
     const Tensor a_log = random_tensor({s.v_heads}), dt_bias = random_tensor({s.v_heads});
     const auto run = [&](int64_t tokens, const Rows& rows) {
@@ -217,11 +218,11 @@ class Cases {
       ops::gated_delta_rule(ctx_, qkv.rows(0, tokens), gates, pool, s, rows);
     };
     for (int64_t slot = 0; slot < slots; ++slot) {
-      Rows rows = rows_of(kHalf, 0, 0, slot, slots);  // one row of half a block
-      rows.row_starts = ints({0, static_cast<int32_t>(kHalf)});
+      Rows rows = rows_of(kBefore, 0, 0, slot, slots);  // one row of a block and a half
+      rows.row_starts = ints({0, static_cast<int32_t>(kBefore)});
       rows.starts = ints({0}), rows.page_table = Tensor::zeros({1, 0}, DType::kI32);
       rows.state_read = ints({-1}), rows.state_write = ints({static_cast<int32_t>(slot)});
-      run(kHalf, rows);
+      run(kBefore, rows);
     }
     const std::string shape = concat(s.k_heads, "/", s.v_heads, " heads of ", s.k_dim, " x ", s.v_dim);
     for (const int64_t tokens : options_.tokens) {
@@ -234,7 +235,7 @@ class Cases {
                    log = 2.0 * real(ops::kDeltaBlock * (s.k_heads * s.k_dim + s.v_heads * s.v_dim));
       std::vector<Rows> turns;
       if (!decoding) turns.push_back(rows_of(tokens, 0, 0, slots, slots + 1));
-      for (int64_t first = 0; decoding && first < slots; first += tokens) turns.push_back(rows_of(tokens, kHalf, 0, first, slots));
+      for (int64_t first = 0; decoding && first < slots; first += tokens) turns.push_back(rows_of(tokens, kBefore, 0, first, slots));
       size_t next = 0;
       visit_({"gated delta rule", shape, DType::kF32, tokens, [&, tokens, decoding] {
                 run(tokens, turns[next++ % turns.size()]);

@@ -17,7 +17,7 @@ constexpr int32_t kMaxDrafts = 8;  // guesses per sequence and step
 // A delta-net slot that has seen N tokens, refused guesses included, can be read at any position p with N - kSlotHistory <= p <= N that is
 // not before N's block: kSlotBlock * ((N - 1) / kSlotBlock) <= p. So guesses can be taken back, and the last page boundary is in reach.
 constexpr int32_t kSlotHistory = kPageTokens + kMaxDrafts;
-constexpr int32_t kSlotBlock = 64;
+constexpr int32_t kSlotBlock = 32;
 
 struct CacheConfig {
   int32_t num_pages = 0;

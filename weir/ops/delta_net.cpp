@@ -28,10 +28,14 @@ struct SlotHeader {
 // Where the parts of a slot lie.
 struct Slots {
   Slots(const Tensor& pool, const DeltaShape& s)
-      : pool_floats(static_cast<float*>(const_cast<void*>(pool.raw()))), shape(s), state_type(pool.dtype()) {}
+      : pool_floats(static_cast<float*>(const_cast<void*>(pool.raw()))),
+        shape(s),
+        state_type(pool.dtype()),
+        kernels(cpu::delta_kernels(cpu::active_isa(), s.k_dim, s.v_dim)) {}
   float* pool_floats;
   const DeltaShape& shape;
   DType state_type;
+  const cpu::DeltaKernels& kernels;
   float* begin(int64_t slot) const { return pool_floats + slot * shape.slot_floats(state_type); }
   SlotHeader header(int64_t slot) const {
     SlotHeader out;
@@ -44,11 +48,12 @@ struct Slots {
     return position >= h.block && position <= h.block + kDeltaBlock && position >= h.end - kConvHistory && position <= h.end;
   }
   bool narrow() const { return state_type == DType::kBF16; }
-  std::byte* state_bytes(int64_t slot, int64_t v_head) const {
-    return reinterpret_cast<std::byte*>(begin(slot) + kSlotHeaderFloats) + v_head * shape.k_dim * shape.v_dim * element_size(state_type);
+  bool widened() const { return narrow() && !kernels.tiled(); }  // a state in BF16 rows is computed with in F32
+  // Of a head, from a column on: the first of a panel where states are tiled.
+  std::byte* state(int64_t slot, int64_t v_head, int64_t column) const {
+    const int64_t at = v_head * shape.k_dim * shape.v_dim + (kernels.tiled() ? shape.k_dim : 1) * column;
+    return reinterpret_cast<std::byte*>(begin(slot) + kSlotHeaderFloats) + at * element_size(state_type);
   }
-  float* state(int64_t slot, int64_t v_head) const { return reinterpret_cast<float*>(state_bytes(slot, v_head)); }
-  uint16_t* narrow_state(int64_t slot, int64_t v_head) const { return reinterpret_cast<uint16_t*>(state_bytes(slot, v_head)); }
   float* keys(int64_t slot, int64_t k_head) const {
     return begin(slot) + kSlotHeaderFloats + shape.state_floats(state_type) + k_head * kDeltaBlock * shape.k_dim;
   }
@@ -87,7 +92,7 @@ class DeltaStep {
         group_(shape.v_heads / shape.k_heads),
         out_(out),
         elementwise_(cpu::elementwise_kernels(cpu::active_isa())),
-        delta_(cpu::delta_kernels(cpu::active_isa())) {}
+        delta_(slots_.kernels) {}
 
   void run() {
     const Arena::Scope scope(ctx_.arena);
@@ -141,7 +146,8 @@ class DeltaStep {
     const int64_t threads = ctx_.pool.size(), groups = rows_.num_rows() * shape_.k_heads;
     const int64_t splits = parts_for(3 * threads, groups, group_), heads = (group_ + splits - 1) / splits;
     const int64_t wanted = std::clamp<int64_t>(threads / std::max<int64_t>(1, groups * splits), 1, 4);
-    const int64_t width = std::max<int64_t>(32, (shape_.v_dim + 16 * wanted - 1) / (16 * wanted) * 16);
+    const int64_t least_width = delta_.tiled() ? cpu::kDeltaPanel : 32;
+    const int64_t width = (shape_.v_dim + least_width * wanted - 1) / (least_width * wanted) * least_width;
     const int64_t parts = (shape_.v_dim + width - 1) / width;
     const int64_t floats = scratch_floats(heads, std::min(width, shape_.v_dim));
     const Tensor scratch = ctx_.arena.empty({threads, floats});
@@ -165,21 +171,23 @@ class DeltaStep {
   struct Scratch {
     float *k_k, *q_k;       // dot products of the block's tokens
     float *keys, *queries;  // [kDeltaBlock, k_dim]
+    uint16_t* halves;       // the kernels', of keys and queries
     float *decays, *betas;  // [heads, kDeltaBlock]
     float* widened;         // [k_dim, v_dim] of a narrow state
     float* kernel;
   };
   int64_t scratch_floats(int64_t heads, int64_t width) const {
-    return 2 * kDeltaBlock * (kDeltaBlock + shape_.k_dim + heads) + (slots_.narrow() ? shape_.k_dim * shape_.v_dim : 0) +
-           cpu::delta_scratch_floats(width);
+    return 2 * kDeltaBlock * (kDeltaBlock + shape_.k_dim + heads) + cpu::delta_halves(shape_.k_dim) / 2 +
+           (slots_.widened() ? shape_.k_dim * shape_.v_dim : 0) + cpu::delta_scratch_floats(width);
   }
   Scratch scratch_at(float* p, int64_t heads) const {
     const auto take = [&](int64_t floats) { return std::exchange(p, p + floats); };
     Scratch s{};
     s.k_k = take(kDeltaBlock * kDeltaBlock), s.q_k = take(kDeltaBlock * kDeltaBlock);
     s.keys = take(kDeltaBlock * shape_.k_dim), s.queries = take(kDeltaBlock * shape_.k_dim);
+    s.halves = reinterpret_cast<uint16_t*>(take(cpu::delta_halves(shape_.k_dim) / 2));
     s.decays = take(kDeltaBlock * heads), s.betas = take(kDeltaBlock * heads);
-    s.widened = take(slots_.narrow() ? shape_.k_dim * shape_.v_dim : 0);
+    s.widened = take(slots_.widened() ? shape_.k_dim * shape_.v_dim : 0);
     s.kernel = p;
     return s;
   }
@@ -234,7 +242,7 @@ class DeltaStep {
     float* const keys = alone ? scratch.keys : scratch.keys + num_old * k_dim;
     normalise_keys(t, count, k_head, keys);
     normalise_queries(t, count, k_head, scratch.queries);
-    delta_.dots({k_dim, num_old, count, old_keys, keys, scratch.queries, scratch.k_k, scratch.q_k});
+    delta_.dots({k_dim, num_old, count, old_keys, keys, scratch.queries, scratch.k_k, scratch.q_k, scratch.halves});
     for (int64_t i = 0; i < item.heads; ++i) {
       const int64_t h = item.head + i;
       float *const decays = scratch.decays + i * kDeltaBlock, *const betas = scratch.betas + i * kDeltaBlock;
@@ -242,11 +250,11 @@ class DeltaStep {
       for (int64_t j = 0; j < count; ++j) betas[j] = gates_.beta.data<float>()[(t + j) * gates_.beta.row_stride() + h];
       cpu::DeltaBlock b{};
       b.k_dim = k_dim, b.columns = item.width, b.num_old = num_old, b.num_new = count;
-      b.keys = keys, b.queries = scratch.queries, b.k_k = scratch.k_k, b.q_k = scratch.q_k;
+      b.keys = keys, b.queries = scratch.queries, b.k_k = scratch.k_k, b.q_k = scratch.q_k, b.halves = scratch.halves;
       b.next_keys = alone && num_old > 0 && i + 1 == item.heads ? slots_.keys(state_slot, k_head + 1) : old_keys;
       b.decays = decays, b.betas = betas;
       b.values = qkv(t) + 2 * shape_.k_heads * k_dim + h * shape_.v_dim + item.column, b.values_stride = qkv_.row_stride();
-      b.state = load_state(item, h, before, scratch.widened), b.stride = shape_.v_dim;
+      b.state = load_state(item, h, before, scratch.widened), b.narrow = slots_.narrow(), b.stride = shape_.v_dim;
       b.updates = slots_.updates(write_slot(item.row), h) + item.column;
       b.out = out_.data<float>() + t * out_.row_stride() + h * shape_.v_dim + item.column, b.out_stride = out_.row_stride();
       b.scratch = scratch.kernel;
@@ -254,26 +262,29 @@ class DeltaStep {
     }
   }
 
-  // Null for no slot; a narrow state is computed with widened.
-  const float* load_state(const Item& item, int64_t h, int64_t slot, float* widened) const {
+  // Null for no slot.
+  const void* load_state(const Item& item, int64_t h, int64_t slot, float* widened) const {
     if (slot == kNoSlot) return nullptr;
-    if (!slots_.narrow()) return slots_.state(slot, h) + item.column;
-    const uint16_t* from = slots_.narrow_state(slot, h) + item.column;
+    const std::byte* const state = slots_.state(slot, h, item.column);
+    if (!slots_.widened()) return state;
+    const auto* from = reinterpret_cast<const uint16_t*>(state);
     for (int64_t c = 0; c < shape_.k_dim; ++c) elementwise_.widen_bf16(from + c * shape_.v_dim, widened + c * shape_.v_dim, item.width);
     return widened;
   }
 
   // The log of a whole block into the states, which move to the write slot.
-  void fold(const Item& item, int64_t state_slot, int64_t log_slot, const float* keys, const Scratch& scratch) const {
+  void fold(const Item& item, int64_t state_slot, int64_t log_slot, const float* log_keys, const Scratch& scratch) const {
     const int64_t write = write_slot(item.row), stride = shape_.v_dim;
+    const void* const keys = delta_.fold_keys(log_keys, kDeltaBlock, shape_.k_dim, scratch.halves);
     for (int64_t i = 0; i < item.heads; ++i) {
       const int64_t h = item.head + i;
-      float* const to = slots_.narrow() ? scratch.widened : slots_.state(write, h) + item.column;
+      std::byte* const state = slots_.state(write, h, item.column);
+      void* const to = slots_.widened() ? static_cast<void*>(scratch.widened) : state;
       delta_.fold({shape_.k_dim, item.width, kDeltaBlock, keys, scratch.decays + i * kDeltaBlock, slots_.updates(log_slot, h) + item.column,
-                   load_state(item, h, state_slot, scratch.widened), to, stride, scratch.kernel});
-      if (!slots_.narrow()) continue;
-      uint16_t* const rounded = slots_.narrow_state(write, h) + item.column;
-      for (int64_t c = 0; c < shape_.k_dim; ++c) elementwise_.round_bf16(to + c * stride, rounded + c * stride, item.width);
+                   load_state(item, h, state_slot, scratch.widened), to, slots_.narrow(), stride, scratch.kernel});
+      if (!slots_.widened()) continue;
+      auto* const rounded = reinterpret_cast<uint16_t*>(state);
+      for (int64_t c = 0; c < shape_.k_dim; ++c) elementwise_.round_bf16(scratch.widened + c * stride, rounded + c * stride, item.width);
     }
   }
 
@@ -293,12 +304,14 @@ class DeltaStep {
   // An item's columns of head h; zeros from no slot.
   void copy_state(const Item& item, int64_t h, int64_t from, int64_t to) const {
     const int64_t element = element_size(slots_.state_type), row = shape_.v_dim * element, width = item.width * element;
-    for (int64_t c = 0; c < shape_.k_dim; ++c) {
-      std::byte* const out = slots_.state_bytes(to, h) + c * row + item.column * element;
+    const int64_t pieces = delta_.tiled() ? 1 : shape_.k_dim;
+    const auto size = static_cast<size_t>(shape_.k_dim / pieces * width);
+    for (int64_t i = 0; i < pieces; ++i) {
+      std::byte* const out = slots_.state(to, h, item.column) + i * row;
       if (from == kNoSlot)
-        std::memset(out, 0, static_cast<size_t>(width));
+        std::memset(out, 0, size);
       else
-        std::memcpy(out, slots_.state_bytes(from, h) + c * row + item.column * element, static_cast<size_t>(width));
+        std::memcpy(out, slots_.state(from, h, item.column) + i * row, size);
     }
   }
   void copy_columns(const float* from, float* to, int64_t rows, int64_t width) const {
@@ -411,14 +424,16 @@ Tensor delta_state(const Tensor& delta_pool, const DeltaShape& shape, int64_t sl
   for (int64_t h = 0; h < shape.v_heads; ++h) {
     float* const to = out.data<float>() + h * shape.k_dim * shape.v_dim;
     const int64_t elements = shape.k_dim * shape.v_dim;
-    if (slots.narrow())
-      cpu::elementwise_kernels(cpu::active_isa()).widen_bf16(slots.narrow_state(slot, h), to, elements);
+    const std::byte* const state = slots.state(slot, h, 0);
+    if (slots.kernels.tiled())
+      slots.kernels.rows_of(state, slots.narrow(), shape.k_dim, shape.v_dim, to);
+    else if (slots.narrow())
+      cpu::elementwise_kernels(cpu::active_isa()).widen_bf16(reinterpret_cast<const uint16_t*>(state), to, elements);
     else
-      std::memcpy(to, slots.state(slot, h), bytes(elements));
+      std::memcpy(to, state, bytes(elements));
     if (count == 0) continue;
-    cpu::delta_kernels(cpu::active_isa())
-        .fold({shape.k_dim, shape.v_dim, count, slots.keys(slot, h / (shape.v_heads / shape.k_heads)), slots.decays(slot, h),
-               slots.updates(slot, h), to, to, shape.v_dim, scratch.data<float>()});
+    cpu::scalar::kDelta.fold({shape.k_dim, shape.v_dim, count, slots.keys(slot, h / (shape.v_heads / shape.k_heads)), slots.decays(slot, h),
+                              slots.updates(slot, h), to, to, false, shape.v_dim, scratch.data<float>()});
   }
   return out;
 }

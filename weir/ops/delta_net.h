@@ -1,22 +1,25 @@
 // The Gated DeltaNet mixer between its projections: short causal convolution, gates, and the gated delta rule
 //     S_t = exp(g_t) S_{t-1};   S_t += k_t ⊗ β_t (v_t - S_tᵀ k_t);   o_t = S_tᵀ q_t
-// evaluated in blocks of 64 tokens aligned to absolute positions (the chunked form of "Gated Delta Networks", arXiv 2412.06464).
+// evaluated in blocks of 32 tokens aligned to absolute positions (the chunked form of "Gated Delta Networks", arXiv 2412.06464).
 //
-// What a slot holds after N tokens, and why. Let the block of N be [B, B + 64) with B = 64 · ((N - 1) / 64). The slot keeps the state S_B
-// *before* the block and a log of the block's N - B (1 … 64) update vectors: k_j (normalised), u_j (the corrected, β-scaled value, V'_j of
+// What a slot holds after N tokens, and why. Let the block of N be [B, B + 32) with B = 32 · ((N - 1) / 32). The slot keeps the state S_B
+// *before* the block and a log of the block's N - B (1 … 32) update vectors: k_j (normalised), u_j (the corrected, β-scaled value, V'_j of
 // the chunked form) and Γ_j (running sum of g from B). A new token i needs only
 //     u_i = β_i (v_i - exp(Γ_i) S_Bᵀ k_i - Σ_{B<=j<i} exp(Γ_i - Γ_j) (k_i·k_j) u_j)
 //     o_i = exp(Γ_i) S_Bᵀ q_i + Σ_{B<=j<=i} exp(Γ_i - Γ_j) (q_i·k_j) u_j
 // whether it comes alone (decode) or with others (prefill). Every term is summed in the same fixed order, so the bits of a token
 // do not depend on how its sequence was cut into steps: chunking, batching, preemption and (later) draft verification are exact by
 // construction. Decode reads S_B (not where it is zeros, in the first block) and at most the log, and writes one log entry instead of the
-// whole state; rolling back drafts is forgetting entries. The first token of the next block folds the log: S_{B+64} = exp(Γ_63) S_B + Σ_j
-// exp(Γ_63 - Γ_j) k_j ⊗ u_j.
+// whole state; rolling back drafts is forgetting entries. The first token of the next block folds the log: S_{B+32} = exp(Γ_31) S_B + Σ_j
+// exp(Γ_31 - Γ_j) k_j ⊗ u_j.
 //
 // A slot describes itself: it begins with B and N. So it can be read at any earlier position p too, as long as B <= p: the log's entries
 // from p on are ignored, and overwritten when the slot is also the one written. The convolution keeps the last kernel - 1 + kConvHistory
 // inputs for the same reason, which bounds it to N - kConvHistory <= p. That is how drafts are rolled back, and why the slot of a sequence
 // can be shared as it is at a position a little before its end.
+//
+// How S lies in a slot is the kernels' choice (kernels/cpu/delta.h): where two BF16 stand for a float, it is rounded to these when a block
+// is folded into it.
 //
 // S may be kept as BF16. It is rounded when a block is folded into it and only then, wherever in a step that happens, so the bits of a
 // token still do not depend on how its sequence was cut.
@@ -27,7 +30,7 @@
 
 namespace weir::ops {
 
-constexpr int64_t kDeltaBlock = 64;
+constexpr int64_t kDeltaBlock = 32;
 constexpr int64_t kConvHistory = 24;       // how far behind its end a slot can be read: 8 refused drafts, then a page
 constexpr int64_t kSlotHeaderFloats = 16;  // B and N as I32, then padding to a cache line
 

@@ -13,9 +13,10 @@ float dot(const float* a, const float* b, int64_t n) {
 
 // y[d] = Σ_c x[c] S[c, d]
 void times_state(const float* x, const DeltaBlock& b, float* y) {
+  const auto* state = static_cast<const float*>(b.state);
   for (int64_t d = 0; d < b.columns; ++d) y[d] = 0.0f;
   for (int64_t c = 0; c < b.k_dim; ++c)
-    for (int64_t d = 0; b.state != nullptr && d < b.columns; ++d) y[d] += x[c] * b.state[c * b.stride + d];
+    for (int64_t d = 0; state != nullptr && d < b.columns; ++d) y[d] += x[c] * state[c * b.stride + d];
 }
 
 void add_scaled(float scale, const float* x, float* y, int64_t n) {
@@ -50,20 +51,24 @@ void block(const DeltaBlock& b) {
   }
 }
 
+const void* fold_keys(const float* keys, int64_t, int64_t, uint16_t*) { return keys; }
+
 void fold(const DeltaFold& f) {
+  const auto* in = static_cast<const float*>(f.state_in);
+  auto* out = static_cast<float*>(f.state_out);
   const float last = f.decays[f.count - 1];
   for (int64_t c = 0; c < f.k_dim; ++c)
-    for (int64_t d = 0; d < f.columns; ++d)
-      f.state_out[c * f.stride + d] = f.state_in == nullptr ? 0.0f : std::exp(last) * f.state_in[c * f.stride + d];
+    for (int64_t d = 0; d < f.columns; ++d) out[c * f.stride + d] = in == nullptr ? 0.0f : std::exp(last) * in[c * f.stride + d];
   for (int64_t j = 0; j < f.count; ++j) {
     const float weight = std::exp(last - f.decays[j]);
     for (int64_t d = 0; d < f.columns; ++d) f.scratch[d] = weight * f.updates[j * f.stride + d];
-    for (int64_t c = 0; c < f.k_dim; ++c) add_scaled(f.keys[j * f.k_dim + c], f.scratch, f.state_out + c * f.stride, f.columns);
+    for (int64_t c = 0; c < f.k_dim; ++c)
+      add_scaled(static_cast<const float*>(f.keys)[j * f.k_dim + c], f.scratch, out + c * f.stride, f.columns);
   }
 }
 
 }  // namespace
 
-const DeltaKernels kDelta = {dots, block, fold};
+const DeltaKernels kDelta = {dots, block, fold_keys, fold, nullptr};
 
 }  // namespace weir::cpu::scalar

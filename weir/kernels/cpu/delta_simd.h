@@ -120,18 +120,16 @@ inline void add_products(Tile<kRows, kVectors>& u, Tile<kRows, kVectors>& o, con
   }
 }
 
-// Tokens [t, t + kRows), both products at once: with the state, with the log, then with the tokens themselves, all in registers.
-// in_state(c) and in_log(j) ask for what is wanted next.
-template <int kRows, int kVectors, class M, class InState, class InLog>
-inline void tokens_tile(const DeltaBlock& b, const Weights& w, int64_t t, int64_t column, M mask, InState in_state, InLog in_log) {
+// Tokens [t, t + kRows), both products at once: with the state, which read_state(u, o) makes, with the log, then with the tokens
+// themselves, all in registers. in_log(j) asks for what is wanted next.
+template <int kRows, int kVectors, class M, class ReadState, class InLog>
+inline void tokens_tile(const DeltaBlock& b, const Weights& w, int64_t t, int64_t column, M mask, ReadState read_state, InLog in_log) {
   constexpr int64_t width = kMaxDeltaBlock;
   const int64_t i = b.num_old + t;
   const float *const k_k = w.k_k + t * width, *const q_k = w.q_k + t * width;
   float* const updates = b.updates + column;
   Tile<kRows, kVectors> u, o;
-  for_tile<kRows, kVectors>([&](int r, int v) { u.at[r][v] = o.at[r][v] = zero(); });
-  if (b.state != nullptr)
-    add_products(u, o, b.keys + t * b.k_dim, b.queries + t * b.k_dim, b.k_dim, b.state + column, b.stride, b.k_dim, mask, in_state);
+  read_state(u, o);
   for_tile<kRows, kVectors>([&](int r, int v) {
     const Vec decay = broadcast(w.from_start[t + r]);
     u.at[r][v] = fnma(decay, u.at[r][v], load(b.values + (t + r) * b.values_stride + column + v * kLanes, mask));
@@ -152,6 +150,17 @@ inline void tokens_tile(const DeltaBlock& b, const Weights& w, int64_t t, int64_
   for_tile<kRows, kVectors>([&](int r, int v) { store(b.out + (t + r) * b.out_stride + column + v * kLanes, o.at[r][v], mask); });
 }
 
+// read_state() of tokens_tile() from rows; in_state(c) asks for what is wanted next.
+template <class M, class InState>
+inline auto from_rows(const DeltaBlock& b, int64_t t, int64_t column, M mask, InState in_state) {
+  return [&b, t, column, mask, in_state]<int kRows, int kVectors>(Tile<kRows, kVectors>& u, Tile<kRows, kVectors>& o) {
+    for_tile<kRows, kVectors>([&](int r, int v) { u.at[r][v] = o.at[r][v] = zero(); });
+    if (b.state == nullptr) return;
+    const float* const state = static_cast<const float*>(b.state) + column;
+    add_products(u, o, b.keys + t * b.k_dim, b.queries + t * b.k_dim, b.k_dim, state, b.stride, b.k_dim, mask, in_state);
+  };
+}
+
 // A decoding sequence finds nothing in the cache. The state is asked for some rows ahead, as the hardware stops at every page, and while
 // the memory delivers it the log, then the next heads' keys; while the log is added, what lies behind the state: the next head's. Without a
 // state, the next head's log.
@@ -163,7 +172,7 @@ inline void token_columns(const DeltaBlock& b, const Weights& w, int64_t column,
     for (int v = 0; v < kVectors; ++v) fetch(p + v * kLanes);
   };
   const float* const updates = b.updates + column;
-  const float* const ahead = (b.state == nullptr ? updates : b.state + column) + kAhead * b.stride;
+  const float* const ahead = (b.state == nullptr ? updates : static_cast<const float*>(b.state) + column) + kAhead * b.stride;
   const float* const behind = b.state == nullptr ? updates + kMaxDeltaBlock * b.stride : ahead + b.k_dim * b.stride;
   const auto in_state = [&](int64_t c) {
     fetch_row(ahead + c * b.stride);
@@ -174,7 +183,7 @@ inline void token_columns(const DeltaBlock& b, const Weights& w, int64_t column,
     }
   };
   const auto in_log = [&](int64_t j) { fetch_row(behind + j * b.stride); };
-  tokens_tile<1, kVectors>(b, w, 0, column, mask, in_state, in_log);
+  tokens_tile<1, kVectors>(b, w, 0, column, mask, from_rows(b, 0, column, mask, in_state), in_log);
 }
 
 void token(const DeltaBlock& b, const Weights& w) {
@@ -198,8 +207,19 @@ inline void tokens_columns(const DeltaBlock& b, const Weights& w, int64_t column
     fetch(b.out + row * b.out_stride + at);
   };
   const auto nothing = [](int64_t) {};
-  for (; t + kRows <= b.num_new; t += kRows) tokens_tile<kRows, kVectors>(b, w, t, column, mask, in_state, nothing);
-  for (; t < b.num_new; ++t) tokens_tile<1, kVectors>(b, w, t, column, mask, nothing, nothing);
+  for (; t + kRows <= b.num_new; t += kRows)
+    tokens_tile<kRows, kVectors>(b, w, t, column, mask, from_rows(b, t, column, mask, in_state), nothing);
+  for (; t + 2 <= b.num_new; t += 2) tokens_tile<2, kVectors>(b, w, t, column, mask, from_rows(b, t, column, mask, nothing), nothing);
+  for (; t < b.num_new; ++t) tokens_tile<1, kVectors>(b, w, t, column, mask, from_rows(b, t, column, mask, nothing), nothing);
+}
+
+// Asks for the values and results of tokens [begin, end).
+inline void fetch_tokens(const DeltaBlock& b, int64_t begin, int64_t end, int64_t column, int64_t columns) {
+  for (int64_t t = begin; t < end; ++t)
+    for (int64_t d = column; d < column + columns; d += 16) {
+      fetch(b.values + t * b.values_stride + d);
+      fetch(b.out + t * b.out_stride + d);
+    }
 }
 
 void block(const DeltaBlock& b) {
@@ -207,12 +227,7 @@ void block(const DeltaBlock& b) {
   weights_of(b, w);
   if (b.num_new == 1) return token(b, w);
   // Without a state there is nothing to read meanwhile.
-  const int64_t asked = b.state == nullptr ? b.num_new : at_most(kTileRows / 2, b.num_new);
-  for (int64_t t = 0; t < asked; ++t)
-    for (int64_t d = 0; d < b.columns; d += 16) {
-      fetch(b.values + t * b.values_stride + d);
-      fetch(b.out + t * b.out_stride + d);
-    }
+  fetch_tokens(b, 0, b.state == nullptr ? b.num_new : at_most(kTileRows / 2, b.num_new), 0, b.columns);
   int64_t column = 0;
   for (; column + kTileVectors * kLanes <= b.columns; column += kTileVectors * kLanes) tokens_columns<kTileVectors>(b, w, column, All{});
   for (; column < b.columns; column += kLanes) tokens_columns<1>(b, w, column, first_lanes(b.columns - column));
@@ -222,19 +237,20 @@ void block(const DeltaBlock& b) {
 template <int kRows, int kVectors, class M>
 inline void fold_tile(const DeltaFold& f, Vec decay, int64_t c, int64_t column, M mask) {
   const int64_t at = c * f.stride + column;
+  const auto* const in = static_cast<const float*>(f.state_in);
+  auto* const out = static_cast<float*>(f.state_out);
   Tile<kRows, kVectors> sum;
-  for_tile<kRows, kVectors>([&](int r, int v) {
-    sum.at[r][v] = f.state_in == nullptr ? zero() : mul(decay, load(f.state_in + at + r * f.stride + v * kLanes, mask));
-  });
-  if (f.state_in != nullptr) for_tile<kRows, kVectors>([&](int r, int v) { fetch(f.state_in + at + (kRows + r) * f.stride + v * kLanes); });
-  const float *key = f.keys + c, *update = f.scratch + column;
+  for_tile<kRows, kVectors>(
+      [&](int r, int v) { sum.at[r][v] = in == nullptr ? zero() : mul(decay, load(in + at + r * f.stride + v * kLanes, mask)); });
+  if (in != nullptr) for_tile<kRows, kVectors>([&](int r, int v) { fetch(in + at + (kRows + r) * f.stride + v * kLanes); });
+  const float *key = static_cast<const float*>(f.keys) + c, *update = f.scratch + column;
   for (int64_t j = 0; j < f.count; ++j, key += f.k_dim, update += f.columns) {
     Vec right[kVectors];
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) right[v] = load(update + v * kLanes, mask);
     for_tile<kRows, kVectors>([&](int r, int v) { sum.at[r][v] = fma(broadcast(key[r]), right[v], sum.at[r][v]); });
   }
-  for_tile<kRows, kVectors>([&](int r, int v) { store(f.state_out + at + r * f.stride + v * kLanes, sum.at[r][v], mask); });
+  for_tile<kRows, kVectors>([&](int r, int v) { store(out + at + r * f.stride + v * kLanes, sum.at[r][v], mask); });
 }
 
 template <int kVectors, class M>
@@ -245,10 +261,18 @@ inline void fold_columns(const DeltaFold& f, Vec decay, int64_t column, M mask) 
   for (; c < f.k_dim; ++c) fold_tile<1, kVectors>(f, decay, c, column, mask);
 }
 
-void fold(const DeltaFold& f) {
-  const Vec last = broadcast(f.decays[f.count - 1]), decay = exp_ps(last);
-  float weights[kMaxDeltaBlock];
+// exp(Γ_last - Γ_j) of a log.
+inline void fold_weights(const DeltaFold& f, float* weights) {
+  const Vec last = broadcast(f.decays[f.count - 1]);
   for_lanes(f.count, [&](int64_t j, auto mask) { store(weights + j, exp_ps(sub(last, load(f.decays + j, mask))), mask); });
+}
+
+inline const void* fold_keys(const float* keys, int64_t, int64_t, uint16_t*) { return keys; }
+
+inline void fold(const DeltaFold& f) {
+  const Vec decay = exp_ps(broadcast(f.decays[f.count - 1]));
+  float weights[kMaxDeltaBlock];
+  fold_weights(f, weights);
   for (int64_t j = 0; j < f.count; ++j)
     for_lanes(f.columns, [&](int64_t d, auto mask) {
       store(f.scratch + j * f.columns + d, mul(broadcast(weights[j]), load(f.updates + j * f.stride + d, mask)), mask);
