@@ -1,6 +1,7 @@
 // How to keep a delta net's state while guesses are verified: one state and a log of what the tokens add (weir), or 1 + K states, one after
-// each token. The log is timed with all of its arithmetic; of the other way only the memory it moves at least, one state read and 1 + K
-// written. Milliseconds per layer and sequence, for the shape of the 397B, medians over rounds in which both take turns.
+// each token. The log is timed with all of the mixer's arithmetic between its projections; of the other way only the memory it moves at
+// least, one state read and 1 + K written. Milliseconds per layer and sequence, for the shape of the 397B, medians over rounds in which
+// both take turns.
 //   bench_verification [--drafts K] [--threads N] [--rounds N]
 #include <algorithm>
 #include <chrono>
@@ -15,7 +16,7 @@ namespace weir::ops {
 namespace {
 
 constexpr DeltaShape kShape{16, 64, 128, 128};
-constexpr int64_t kStateFloats = kShape.v_heads * kShape.k_dim * kShape.v_dim, kLayers = 4;
+constexpr int64_t kStateFloats = kShape.v_heads * kShape.k_dim * kShape.v_dim, kLayers = 4, kKernel = 4;
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
@@ -33,29 +34,33 @@ Tensor ints(const std::vector<int32_t>& values) {
 class Verification {
  public:
   Verification(int batch, int drafts, int threads) : batch_(batch), drafts_(drafts), team_(threads), arena_(size_t{512} << 20) {
-    for (int64_t layer = 0; layer < kLayers; ++layer) pools_.push_back(make_delta_pool(batch, kShape));
+    for (int64_t layer = 0; layer < kLayers; ++layer) {
+      pools_.push_back(make_delta_pool(batch, kShape));
+      inputs_.push_back(make_conv_pool(batch, kShape.channels(), kKernel));
+    }
+    const auto some = [](Shape shape) {
+      Tensor out = Tensor::zeros(shape, DType::kF32);
+      for (int64_t i = 0; i < out.numel(); ++i) out.data<float>()[i] = 0.01f * static_cast<float>(i % 97 - 48);
+      return out;
+    };
+    net_ = {kShape, some({kKernel, kShape.channels()}), some({kShape.v_heads}), some({kShape.v_heads}), some({kShape.v_dim}), 1e-6f};
+    projection_ = some({int64_t{batch} * kDeltaBlock, kShape.channels() + kShape.values() + 2 * kShape.v_heads});
     states_ = Tensor::zeros(Shape{kLayers, batch, 1 + drafts, kStateFloats}, DType::kF32);
   }
 
   // Seconds of `count` tokens of every sequence from `start` on, all layers.
   double with_log(int start, int count) {
     double seconds = 0;
-    for (Tensor& pool : pools_) {
+    for (size_t layer = 0; layer < pools_.size(); ++layer) {
       arena_.reset();
       Context ctx{team_, arena_};
-      const int64_t tokens = int64_t{batch_} * count;
-      Tensor qkv = arena_.empty({tokens, kShape.channels()});
-      for (int64_t i = 0; i < qkv.numel(); ++i) qkv.data<float>()[i] = 0.01f * static_cast<float>(i % 97 - 48);
-      DeltaGates gates{arena_.empty({tokens, kShape.v_heads}), arena_.empty({tokens, kShape.v_heads})};
-      std::fill_n(gates.g.data<float>(), gates.g.numel(), -0.01f);
-      std::fill_n(gates.beta.data<float>(), gates.beta.numel(), 0.5f);
       std::vector<int32_t> row_starts, starts, read, write;
       for (int s = 0; s <= batch_; ++s) row_starts.push_back(s * count);
       for (int s = 0; s < batch_; ++s) starts.push_back(start), read.push_back(start > 0 ? s : -1), write.push_back(s);
       const Rows rows{ints(row_starts), ints(starts), Tensor::zeros(Shape{batch_, 8}, DType::kI32),
                       ints(read),       ints(write),  Tensor::zeros(Shape{0, 3}, DType::kI32)};
       const double begin = now();
-      gated_delta_rule(ctx, qkv, gates, pool, kShape, rows);
+      delta_net(ctx, projection_.rows(0, int64_t{batch_} * count), net_, inputs_[layer], pools_[layer], rows);
       seconds += now() - begin;
     }
     return seconds;
@@ -81,7 +86,9 @@ class Verification {
   int batch_, drafts_;
   ThreadPool team_;
   Arena arena_;
-  std::vector<Tensor> pools_;
+  DeltaNet net_;
+  std::vector<Tensor> pools_, inputs_;
+  Tensor projection_;
   Tensor states_;
   volatile float sink_ = 0;
 };
@@ -98,9 +105,9 @@ int run(int argc, char** argv) {
     Verification both(batch, drafts, threads);
     std::vector<double> log, states;
     for (int round = 0; round < rounds; ++round) {
-      both.with_log(0, 64);
-      both.with_log(64, 32);  // the log is half full
-      log.push_back(both.with_log(96, 1 + drafts));
+      both.with_log(0, kDeltaBlock);
+      both.with_log(kDeltaBlock, kDeltaBlock / 2);  // the log is half full
+      log.push_back(both.with_log(kDeltaBlock + kDeltaBlock / 2, 1 + drafts));
       states.push_back(both.with_states(round));
     }
     const double each = 1e3 / static_cast<double>(kLayers * batch);

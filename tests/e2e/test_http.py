@@ -387,8 +387,8 @@ def test_an_api_key_is_asked_for():
 
 
 def test_preemption_does_not_change_an_answer():
-    # State slots of 8 sequences (1.1 MiB each) take half of this; the pages in the other half hold about 1,120 tokens of each.
-    few_pages = ["--max-num-seqs", "8", "--max-model-len", "1300", "--num-state-snapshots", "0", "--kv-cache-memory-bytes", str(18_300_000)]
+    # State slots of 8 sequences (0.8 MiB each) take two fifths of this; the pages in the rest hold about 1,120 tokens of each.
+    few_pages = ["--max-num-seqs", "8", "--max-model-len", "1300", "--num-state-snapshots", "0", "--kv-cache-memory-bytes", str(15_800_000)]
     fields = {"max_tokens": 150, "ignore_eos": True}
     prompts = [[100 + (i * 31 + j * 7) % 1500 for j in range(1070)] for i in range(8)]
     with Server("--served-model-name", "qwen3.5", *few_pages) as server:

@@ -6,7 +6,7 @@ import subprocess
 
 from weir_server import BINARY, MODEL, Server
 
-OPERATORS = {"linear", "head", "norm", "experts", "convolution", "delta rule", "attention", "sample", "forward", "plan", "commit"}
+OPERATORS = {"linear", "head", "norm", "experts", "delta net", "attention", "sample", "forward", "plan", "commit"}
 
 
 def steps_of(trace):

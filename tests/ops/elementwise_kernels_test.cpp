@@ -70,10 +70,14 @@ TEST_P(ElementwiseKernel, MatchesScalar) {
   expect_near(got, want, 1e-6f, "silu_mul");
 
   const std::vector<float> taps = values(4 * n, 5), weights = values(4 * n, 6);
-  const float* rows[] = {taps.data(), taps.data() + n, taps.data() + 2 * n, taps.data() + 3 * n};
-  k.conv_silu(rows, weights.data(), n, got.data(), 4, n);
-  scalar.conv_silu(rows, weights.data(), n, want.data(), 4, n);
-  expect_near(got, want, 2e-6f, "conv_silu");
+  const float* rows[] = {taps.data(), taps.data() + n, taps.data() + 2 * n, taps.data() + 3 * n, x.data(), z.data()};
+  for (const int64_t kernel : {2, 4})
+    for (const int64_t tokens : {1, 3}) {
+      std::vector<float> several(static_cast<size_t>(tokens * n)), want_several(several);
+      k.conv_silu({kernel, tokens, n, rows, weights.data(), n, several.data(), x.data(), 0});
+      scalar.conv_silu({kernel, tokens, n, rows, weights.data(), n, want_several.data(), nullptr, 0});
+      expect_near(several, want_several, 2e-6f, "conv_silu");
+    }
 
   std::vector<float> g(got), want_g(got);
   k.delta_gates(z.data(), taps.data(), x.data(), w.data(), g.data(), got.data(), n);
@@ -122,8 +126,8 @@ TEST_P(ElementwiseKernel, GivesAnElementTheSameBitsAnywhereInARow) {
   };
   k.rms_norm_gated(row.data(), other.data(), row.data(), y.data(), n, 1e-6f), expect_equal("rms_norm_gated");
   k.silu_mul(row.data(), other.data(), y.data(), n), expect_equal("silu_mul");
-  const float* taps[] = {row.data(), other.data(), row.data()};
-  k.conv_silu(taps, other.data(), 0, y.data(), 3, n), expect_equal("conv_silu");
+  const float* inputs[] = {row.data(), other.data(), row.data(), other.data()};
+  for (const int64_t kernel : {3, 4}) k.conv_silu({kernel, 1, n, inputs, other.data(), 0, y.data(), nullptr, 0}), expect_equal("conv_silu");
   std::vector<float> g(y);
   k.delta_gates(row.data(), other.data(), row.data(), other.data(), g.data(), y.data(), n), expect_equal("beta");
   y = g, expect_equal("g");

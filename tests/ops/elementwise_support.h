@@ -81,8 +81,8 @@ inline std::vector<Pieces> one_by_one(const std::vector<int32_t>& lengths) {
   return steps;
 }
 
-// Steps in which each sequence takes part or not, with pieces of 1, 2, a few, 63, 64 or 65 tokens or all that is left, and sometimes moves
-// to its other slot. `last` receives the slot that each sequence ends in.
+// Steps in which each sequence takes part or not, with pieces of 1, 2, a few, 31, 32, 33 or 65 tokens or all that is left, and sometimes
+// moves to its other slot. `last` receives the slot that each sequence ends in.
 inline std::vector<Pieces> random_cuts(const std::vector<int32_t>& lengths, uint32_t seed, std::vector<int32_t>& last) {
   std::mt19937 rng(seed);
   std::vector<int32_t> done(lengths.size(), 0);
@@ -95,8 +95,8 @@ inline std::vector<Pieces> random_cuts(const std::vector<int32_t>& lengths, uint
       if (done[s] == lengths[s]) continue;
       left = true;
       if (rng() % 3 == 0) continue;
-      const int32_t sizes[] = {1, 1, 2, static_cast<int32_t>(1 + rng() % 20), 63, 64, 65, lengths[s]};
-      const int32_t count = std::min(sizes[rng() % 8], lengths[s] - done[s]);
+      const int32_t sizes[] = {1, 1, 2, static_cast<int32_t>(1 + rng() % 20), 31, 32, 33, 65, lengths[s]};
+      const int32_t count = std::min(sizes[rng() % 9], lengths[s] - done[s]);
       const auto home = static_cast<int32_t>(2 * s);
       const int32_t write = last[s] < 0 ? home : rng() % 4 == 0 ? 2 * home + 1 - last[s] : last[s];
       pieces.push_back(Piece{static_cast<int32_t>(s), done[s], count, last[s], write});

@@ -76,19 +76,6 @@ TEST_F(Elementwise, GateHeadsReadsTheGateBesideEachQueryHead) {
       ASSERT_NEAR(at(o, t, i), at(before, t, i) * sigmoid(at(qg, t, i / dim * 2 * dim + dim + i % dim)), 2e-6);
 }
 
-TEST_F(Elementwise, RmsNormGatedNormalisesEachHead) {
-  const int64_t tokens = 19, heads = 2, dim = 48;
-  const Tensor o = random_normal({tokens, heads * dim}, 8), wide = random_normal({tokens, heads * dim + 9}, 9),
-               w = random_normal({dim}, 10);
-  const Tensor z = wide.columns(9, heads * dim + 9), y = rms_norm_gated(ctx_, o, w, z, heads, 1e-6f);
-  for (int64_t t = 0; t < tokens; ++t)
-    for (int64_t i = 0; i < heads * dim; ++i)
-      ASSERT_NEAR(at(y, t, i),
-                  at(o, t, i) * inverse_rms(o, t, i / dim * dim, dim) * w.data<float>()[i % dim] * at(z, t, i) * sigmoid(at(z, t, i)),
-                  1e-5);
-  expect_rows_alone(y, [&](int64_t a, int64_t b) { return rms_norm_gated(ctx_, o.rows(a, b), w, z.rows(a, b), heads, 1e-6f); });
-}
-
 TEST_F(Elementwise, SiluMul) {
   const Tensor x = random_normal({33, 2 * 75}, 11, 4.0f), y = silu_mul(ctx_, x);
   for (int64_t t = 0; t < 33; ++t)
@@ -123,7 +110,6 @@ TEST_F(Elementwise, StepsWithoutTokensGiveEmptyResults) {
   const Tensor x = arena_.empty({0, 32}), w = random_normal({32}, 14), none = arena_.empty({0}, DType::kI32);
   EXPECT_EQ(rms_norm(ctx_, x, w, 1e-6f).dim(0), 0);
   EXPECT_EQ(silu_mul(ctx_, x).dim(0), 0);
-  EXPECT_EQ(rms_norm_gated(ctx_, x, w, x, 1, 1e-6f).dim(0), 0);
   const RopeTable rope = rope_table(ctx_, arena_.empty({3, 0}, DType::kI32), random_normal({4}, 15), ints({0, 1, 2, 0}, {4}));
   EXPECT_EQ(norm_rope(ctx_, x, 1, 32, 32, w, 1e-6f, rope).dim(0), 0);
   EXPECT_EQ(embedding(ctx_, random_normal({3, 5}, 16), none).shape(), (Shape{0, 5}));

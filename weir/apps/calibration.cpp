@@ -176,10 +176,10 @@ class Measurement {
     const size_t at = exact.layer;
     cache_.delta.resize(std::max(cache_.delta.size(), at + 1));
     cache_.conv.resize(cache_.delta.size());
-    cache_.delta[at] = ops::make_delta_pool(num_slots_, exact.shape);
-    cache_.conv[at] = ops::make_conv_pool(num_slots_, exact.shape.channels(), config_.conv_kernel);
+    cache_.delta[at] = ops::make_delta_pool(num_slots_, exact.net.shape);
+    cache_.conv[at] = ops::make_conv_pool(num_slots_, exact.net.shape.channels(), config_.conv_kernel);
     compare(h, exact.in_proj, int8.in_proj,
-            {{name + "in_proj_qkv", exact.shape.channels()},
+            {{name + "in_proj_qkv", exact.net.shape.channels()},
              {name + "in_proj_z", config_.v_heads * config_.v_dim},
              {name + "in_proj_b", config_.v_heads},
              {name + "in_proj_a", config_.v_heads}});

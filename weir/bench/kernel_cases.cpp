@@ -73,7 +73,7 @@ class Cases {
       if (type != DType::kI8) linear("head", type, m.vocab_size, m.hidden, kMostHeadRows);
       experts(type);
     }
-    delta_rule();
+    delta_net();
     attention();
     elementwise();
   }
@@ -200,22 +200,26 @@ class Cases {
     return rows;
   }
 
-  // Decoding reads the state and half a log, the middle of what a block of 64 tokens sees; in the second block, as the first one's state is
-  // not read.
-  void delta_rule() {
-    if (!wanted("gated delta rule") || model_.count(LayerKind::kDeltaNet) == 0) return;
+  // Decoding reads the state and half a log, the middle of what a block sees; in the second block, as the first one's state is not read.
+  void delta_net() {
+    if (!wanted("delta net core") || model_.count(LayerKind::kDeltaNet) == 0) return;
     constexpr int64_t kHalf = ops::kDeltaBlock / 2, kBefore = ops::kDeltaBlock + kHalf;
-    const ops::DeltaShape s = delta_shape();
-    const int64_t slot_bytes = 4 * s.slot_floats(DType::kF32);
+    const ops::DeltaNet net{delta_shape(),
+                            random_tensor({model_.conv_kernel, delta_shape().channels()}),
+                            random_tensor({model_.v_heads}),
+                            random_tensor({model_.v_heads}),
+                            random_tensor({model_.v_dim}),
+                            kEps};
+    const ops::DeltaShape& s = net.shape;
+    const int64_t slot_bytes = 4 * (s.slot_floats(DType::kF32) + ops::conv_ring(model_.conv_kernel) * s.channels());
     const int64_t slots = std::max(kMostSequences, std::min<int64_t>(1024, options_.memory / slot_bytes));
     Tensor pool = ops::make_delta_pool(slots + 1, s);  // the last one is the prompts'
-    const int64_t most = std::max(most_tokens(), kBefore);
-    const Tensor qkv = random_tensor({most, s.channels()}), ba = random_tensor({most, 2 * s.v_heads});
-    const Tensor a_log = random_tensor({s.v_heads}), dt_bias = random_tensor({s.v_heads});
+    Tensor ring = ops::make_conv_pool(slots + 1, s.channels(), model_.conv_kernel);
+    const int64_t width = s.channels() + s.values() + 2 * s.v_heads;
+    const Tensor projection = random_tensor({std::max(most_tokens(), kBefore), width});
     const auto run = [&](int64_t tokens, const Rows& rows) {
       const Arena::Scope scope(arena_);
-      const ops::DeltaGates gates = ops::delta_gates(ctx_, ba.rows(0, tokens), a_log, dt_bias);
-      ops::gated_delta_rule(ctx_, qkv.rows(0, tokens), gates, pool, s, rows);
+      ops::delta_net(ctx_, projection.rows(0, tokens), net, ring, pool, rows);
     };
     for (int64_t slot = 0; slot < slots; ++slot) {
       Rows rows = rows_of(kBefore, 0, 0, slot, slots);  // one row of a block and a half
@@ -230,16 +234,18 @@ class Cases {
       // Multiply-adds of a token and value head: two products with the state, on average half a block of earlier updates, and its share of
       // folding a block; keys are compared once for the heads that share them.
       const double per_head = 2.0 * real(s.k_dim * s.v_dim) + 2.0 * real(kHalf * s.v_dim) + (decoding ? 0.0 : real(s.k_dim * s.v_dim));
-      const double operations = 2.0 * (real(tokens * s.v_heads) * per_head + real(tokens * s.k_heads * 2 * kHalf * s.k_dim));
-      const double state = 4.0 * real(s.v_heads * s.k_dim * s.v_dim),
+      const double around = (2.0 * real(model_.conv_kernel) + 20) * real(s.channels()) + 24 * real(s.values());
+      const double operations =
+          2.0 * (real(tokens * s.v_heads) * per_head + real(tokens * s.k_heads * 2 * kHalf * s.k_dim)) + real(tokens) * around;
+      const double state = 4.0 * real(s.v_heads * s.k_dim * s.v_dim), inputs = 4.0 * real(model_.conv_kernel * s.channels()),
                    log = 2.0 * real(ops::kDeltaBlock * (s.k_heads * s.k_dim + s.v_heads * s.v_dim));
       std::vector<Rows> turns;
       if (!decoding) turns.push_back(rows_of(tokens, 0, 0, slots, slots + 1));
       for (int64_t first = 0; decoding && first < slots; first += tokens) turns.push_back(rows_of(tokens, kBefore, 0, first, slots));
       size_t next = 0;
-      visit_({"gated delta rule", shape, DType::kF32, tokens, [&, tokens, decoding] {
+      visit_({"delta net core", shape, DType::kF32, tokens, [&, tokens, decoding] {
                 run(tokens, turns[next++ % turns.size()]);
-                return Cost{decoding ? real(tokens) * (state + log) : state, operations};
+                return Cost{decoding ? real(tokens) * (state + log + inputs) : state, operations};
               }});
     }
   }
@@ -274,8 +280,7 @@ class Cases {
   // These touch activations, which a step has in its caches; rates above the memory's are the caches'.
   void elementwise() {
     const ModelConfig& m = model_;
-    const ops::DeltaShape s = delta_shape();
-    const int64_t most = most_tokens(), q = m.heads * m.head_dim, value = m.v_heads * m.v_dim, half = m.rotary_pairs;
+    const int64_t most = most_tokens(), q = m.heads * m.head_dim, half = m.rotary_pairs;
     const auto visit = [&](const char* kernel, const std::string& shape, double floats_per_token, double operations_per_token,
                            const std::function<void(int64_t)>& run) {
       if (!wanted(kernel)) return;
@@ -286,11 +291,11 @@ class Cases {
                   return Cost{4.0 * floats_per_token * real(tokens), operations_per_token * real(tokens)};
                 }});
     };
-    const Tensor x = random_tensor({most, std::max({m.hidden, 2 * q, s.channels(), 2 * m.v_heads, m.num_experts + 1})});
+    const Tensor x = random_tensor({most, std::max({m.hidden, 2 * q, 2 * m.v_heads, m.num_experts + 1})});
     // Most read columns of a wider projection, some a tensor of their own.
     const auto input = [&](int64_t tokens, int64_t columns) { return x.rows(0, tokens).columns(0, columns); };
     const auto dense = [&](int64_t tokens, int64_t columns) { return Tensor(const_cast<void*>(x.raw()), {tokens, columns}, DType::kF32); };
-    const Tensor w = random_tensor({std::max({m.hidden, m.head_dim, m.v_dim, m.v_heads})});
+    const Tensor w = random_tensor({std::max({m.hidden, m.head_dim, m.v_heads})});
     const auto weight = [&](int64_t size) { return w.rows(0, size); };
     visit("norm", concat(m.hidden), 2 * real(m.hidden), 4 * real(m.hidden),
           [&](int64_t t) { ops::rms_norm(ctx_, dense(t, m.hidden), weight(m.hidden), kEps); });
@@ -300,23 +305,13 @@ class Cases {
       ops::norm_rope(ctx_, input(t, 2 * q), m.heads, m.head_dim, 2 * m.head_dim, weight(m.head_dim), kEps,
                      {rope.cos.rows(0, t), rope.sin.rows(0, t)});
     });
-    Tensor o = random_tensor({most, std::max(q, value)});
+    Tensor o = random_tensor({most, q});
     visit("gate heads", concat(m.heads, " heads of ", m.head_dim), 3 * real(q), 20 * real(q), [&](int64_t t) {
       Tensor heads = Tensor(o.raw(), {t, q}, DType::kF32);
       ops::gate_heads(ctx_, heads, input(t, 2 * q), m.heads, m.head_dim, 2 * m.head_dim);
     });
-    visit("norm and gate", concat(m.v_heads, " heads of ", m.v_dim), 3 * real(value), 24 * real(value), [&](int64_t t) {
-      ops::rms_norm_gated(ctx_, Tensor(o.raw(), {t, value}, DType::kF32), weight(m.v_dim), input(t, value), m.v_heads, kEps);
-    });
     visit("delta gates", concat(m.v_heads, " heads"), 4 * real(m.v_heads), 40 * real(m.v_heads),
           [&](int64_t t) { ops::delta_gates(ctx_, input(t, 2 * m.v_heads), weight(m.v_heads), weight(m.v_heads)); });
-    const Tensor kernel = random_tensor({m.conv_kernel, s.channels()});
-    Tensor ring = ops::make_conv_pool(kMostSequences, s.channels(), m.conv_kernel);
-    std::map<int64_t, Rows> rows;
-    for (const int64_t tokens : options_.tokens) rows[tokens] = rows_of(tokens, ops::kDeltaBlock, 0, 0, kMostSequences);
-    visit("convolution", concat(m.conv_kernel, " x ", s.channels()), real(2 + m.conv_kernel) * real(s.channels()),
-          (2.0 * real(m.conv_kernel) + 20) * real(s.channels()),
-          [&](int64_t t) { ops::causal_conv_silu(ctx_, input(t, s.channels()), kernel, ring, rows.at(t)); });
     if (!m.moe()) return;
     visit("choose experts", concat(m.top_k, " of ", m.num_experts), real(m.num_experts), 2 * real(m.num_experts),
           [&](int64_t t) { ops::route(ctx_, dense(t, m.num_experts + 1), m.num_experts, m.top_k, /*shared_gate=*/true); });

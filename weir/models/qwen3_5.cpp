@@ -55,14 +55,7 @@ void GatedDeltaNet::add_to(Step& s, const ops::RoundedRows& x, Tensor& residual)
 }
 
 Tensor GatedDeltaNet::mix(Step& s, const ops::RoundedRows& x) const {
-  const int64_t channels = shape.channels(), z_width = shape.v_heads * shape.v_dim;
-  const Tensor qkvzba = ops::linear(s.ctx, x, in_proj);
-  const Tensor z = qkvzba.columns(channels, channels + z_width);
-  const Tensor qkv = ops::causal_conv_silu(s.ctx, qkvzba.columns(0, channels), conv, s.cache.conv[layer], s.rows);
-  const ops::DeltaGates gates =
-      ops::delta_gates(s.ctx, qkvzba.columns(channels + z_width, channels + z_width + 2 * shape.v_heads), a_log, dt_bias);
-  const Tensor o = ops::gated_delta_rule(s.ctx, qkv, gates, s.cache.delta[layer], shape, s.rows);
-  return ops::rms_norm_gated(s.ctx, o, norm, z, shape.v_heads, eps);
+  return ops::delta_net(s.ctx, ops::linear(s.ctx, x, in_proj), net, s.cache.conv[layer], s.cache.delta[layer], s.rows);
 }
 
 void FeedForward::add_to(Step& s, const ops::RoundedRows& x, Tensor& residual) const {
@@ -153,12 +146,12 @@ GatedDeltaNet load_delta_net(Loader& load, const std::string& p, const ModelConf
                                     {p + "in_proj_a.weight", c.v_heads}},
                                    c.hidden),
           .out_proj = load.matrix({{p + "out_proj.weight", c.hidden}}, value),
-          .conv = load.conv(p + "conv1d.weight", shape.channels(), c.conv_kernel),
-          .a_log = load.vector(p + "A_log", c.v_heads),
-          .dt_bias = load.vector(p + "dt_bias", c.v_heads),
-          .norm = load.vector(p + "norm.weight", c.v_dim),  // the one norm that is not stored as w - 1
-          .shape = shape,
-          .eps = c.rms_eps,
+          .net = {.shape = shape,
+                  .conv = load.conv(p + "conv1d.weight", shape.channels(), c.conv_kernel),
+                  .a_log = load.vector(p + "A_log", c.v_heads),
+                  .dt_bias = load.vector(p + "dt_bias", c.v_heads),
+                  .norm = load.vector(p + "norm.weight", c.v_dim),  // the one norm that is not stored as w - 1
+                  .eps = c.rms_eps},
           .layer = layer};
 }
 
@@ -293,7 +286,7 @@ int64_t activation_bytes(const ModelConfig& c, int64_t tokens, int64_t sampled, 
   const ops::DeltaShape shape{c.k_heads, c.v_heads, c.k_dim, c.v_dim};
   const int64_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim, value = c.v_heads * c.v_dim;
   const int64_t attention = 4 * q + 3 * kv + c.hidden;
-  const int64_t delta = 2 * shape.channels() + 3 * value + 4 * c.v_heads + c.hidden;
+  const int64_t delta = shape.channels() + 2 * value + 4 * c.v_heads + c.hidden;
   const int64_t chosen = c.moe() ? c.top_k + 1 : 1;
   const int64_t widest = std::max({c.expert_intermediate, c.shared_intermediate, c.dense_intermediate});
   const int64_t feed_forward = c.num_experts + chosen * (2 * c.hidden + 4 * widest) + 2 * c.hidden;

@@ -33,11 +33,7 @@ struct GatedAttention {
 struct GatedDeltaNet {
   std::vector<ops::PackedMatrix> in_proj;  // rows: q, k, v; z; b; a. One unless types differ
   ops::PackedMatrix out_proj;
-  Tensor conv;            // [kernel, channels]
-  Tensor a_log, dt_bias;  // [v_heads]
-  Tensor norm;            // [v_dim]
-  ops::DeltaShape shape;
-  float eps;
+  ops::DeltaNet net;
   size_t layer;  // index among the delta-net layers
 
   void add_to(Step& s, const ops::RoundedRows& x, Tensor& residual) const;

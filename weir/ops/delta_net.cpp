@@ -9,6 +9,7 @@
 #include "weir/kernels/cpu/delta.h"
 #include "weir/kernels/cpu/elementwise.h"
 #include "weir/kernels/cpu/isa.h"
+#include "weir/ops/delta_net_conv.h"
 #include "weir/ops/not_built.h"
 
 namespace weir::ops {
@@ -77,29 +78,39 @@ void check_pool(const Tensor& pool, const DeltaShape& shape) {
 
 int64_t block_start(int64_t position) { return position == 0 ? 0 : (position - 1) / kDeltaBlock * kDeltaBlock; }
 
-// One call of gated_delta_rule on the CPU: every head of every row, then the keys and decays of the logs. That waits for all heads because
-// they read the old log of the same slot.
+// One call of delta_net on the CPU: every head of every row from the projection's columns to what is gated; then the logs and the inputs of
+// the convolution. Those wait for all heads because they read the old ones of the same slot.
 class DeltaStep {
  public:
-  DeltaStep(Context& ctx, const Tensor& qkv, const DeltaGates& gates, Tensor& pool, const DeltaShape& shape, const Rows& rows, Tensor& out)
+  DeltaStep(Context& ctx, const Tensor& projection, const DeltaNet& net, const DeltaGates& gates, Tensor& conv_pool, Tensor& delta_pool,
+            const Rows& rows, Tensor& out)
       : ctx_(ctx),
-        qkv_(qkv),
+        net_(net),
+        shape_(net.shape),
+        z_(projection.data<float>() + shape_.channels()),
+        projection_stride_(projection.row_stride()),
         gates_(gates),
-        shape_(shape),
         rows_(rows),
-        slots_(pool, shape),
-        tokens_(qkv.dim(0)),
-        group_(shape.v_heads / shape.k_heads),
-        out_(out),
+        slots_(delta_pool, shape_),
+        conv_(projection.columns(0, shape_.channels()), net.conv, conv_pool, rows, std::max(shape_.k_dim, shape_.v_dim), ctx.arena),
+        tokens_(projection.dim(0)),
+        group_(shape_.v_heads / shape_.k_heads),
+        out_(out.data<float>()),
         elementwise_(cpu::elementwise_kernels(cpu::active_isa())),
         delta_(slots_.kernels) {}
 
   void run() {
-    const Arena::Scope scope(ctx_.arena);
     run_heads();
+    if (!whole_heads_)
+      ctx_.pool.parallel_for(tokens_ * shape_.v_heads, min_items(shape_.v_dim, 16'384), [&](int64_t begin, int64_t end, int) {
+        for (int64_t i = begin; i < end; ++i) {
+          float* const o = result(i / shape_.v_heads, i % shape_.v_heads);
+          gate(o, i / shape_.v_heads, i % shape_.v_heads, o);
+        }
+      });
     ctx_.pool.parallel_for(rows_.num_rows() * shape_.k_heads, min_items(kDeltaBlock * shape_.k_dim, 65'536),
                            [&](int64_t begin, int64_t end, int) {
-                             for (int64_t i = begin; i < end; ++i) store_logs(i / shape_.k_heads, i % shape_.k_heads);
+                             for (int64_t i = begin; i < end; ++i) store_inputs(i / shape_.k_heads, i % shape_.k_heads);
                            });
   }
 
@@ -110,30 +121,48 @@ class DeltaStep {
   int32_t read_slot(int64_t r) const { return rows_.state_read.data<int32_t>()[r]; }
   int32_t write_slot(int64_t r) const { return rows_.state_write.data<int32_t>()[r]; }
 
-  const float* qkv(int64_t t) const { return qkv_.data<float>() + t * qkv_.row_stride(); }
-
-  void normalise_keys(int64_t t, int64_t count, int64_t k_head, float* keys) const {
-    const int64_t dim = shape_.k_dim;
-    for (int64_t i = 0; i < count; ++i) elementwise_.l2_normalise(qkv(t + i) + (shape_.k_heads + k_head) * dim, keys + i * dim, dim, 1.0f);
-  }
-  void normalise_queries(int64_t t, int64_t count, int64_t k_head, float* queries) const {
-    const int64_t dim = shape_.k_dim;
-    const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
-    for (int64_t i = 0; i < count; ++i) elementwise_.l2_normalise(qkv(t + i) + k_head * dim, queries + i * dim, dim, scale);
-  }
-
-  // Entries [num_old, num_old + count) of a block's Γ, from tokens [t, t + count).
-  void sum_decays(int64_t t, int64_t num_old, int64_t count, int64_t v_head, float* decays) const {
-    for (int64_t i = 0; i < count; ++i) {
-      const float g = gates_.g.data<float>()[(t + i) * gates_.g.row_stride() + v_head];
-      decays[num_old + i] = num_old + i == 0 ? g : decays[num_old + i - 1] + g;
-    }
-  }
+  const float* z(int64_t t, int64_t v_head) const { return z_ + t * projection_stride_ + v_head * shape_.v_dim; }
+  float* result(int64_t t, int64_t v_head) const { return out_ + t * shape_.values() + v_head * shape_.v_dim; }
 
   // What one thread computes at a time: columns [column, column + width) of value heads [head, head + heads), which share a key head.
   struct Item {
     int64_t row, head, heads, column, width;
   };
+
+  // Where the channels of a head begin.
+  int64_t query_channel(int64_t k_head) const { return k_head * shape_.k_dim; }
+  int64_t key_channel(int64_t k_head) const { return (shape_.k_heads + k_head) * shape_.k_dim; }
+  int64_t value_channel(int64_t v_head) const { return 2 * shape_.k_heads * shape_.k_dim + v_head * shape_.v_dim; }
+
+  // Of tokens [position, position + count) of row r, rows of k_dim. The channels that are convolved next are asked for meanwhile.
+  void make_keys(int64_t r, const Row& row, int64_t position, int64_t count, int64_t k_head, int64_t next_channel, float* keys) const {
+    conv_.tokens(r, row, position, count, key_channel(k_head), shape_.k_dim, keys, position, next_channel);
+    normalise(keys, count, 1.0f);
+  }
+  void make_queries(int64_t r, const Row& row, int64_t position, int64_t count, int64_t k_head, float* queries) const {
+    conv_.tokens(r, row, position, count, query_channel(k_head), shape_.k_dim, queries, position, key_channel(k_head));
+    normalise(queries, count, 1.0f / std::sqrt(static_cast<float>(shape_.k_dim)));
+  }
+  void normalise(float* x, int64_t count, float scale) const {
+    for (int64_t i = 0; i < count; ++i, x += shape_.k_dim) elementwise_.l2_normalise(x, x, shape_.k_dim, scale);
+  }
+  // An item's columns of head h. Next are the next head's or, behind the last one, the next block's queries.
+  void make_values(const Item& item, const Row& row, int64_t position, int64_t count, int64_t h, float* values) const {
+    const bool is_last = h + 1 == item.head + item.heads;
+    conv_.tokens(item.row, row, position, count, value_channel(h) + item.column, item.width, values, is_last ? position + count : position,
+                 is_last ? query_channel(h / group_) : value_channel(h + 1) + item.column);
+  }
+
+  // Token t's output of a head, from what the rule made of it; y may be o.
+  void gate(const float* o, int64_t t, int64_t v_head, float* y) const {
+    elementwise_.rms_norm_gated(o, net_.norm.data<float>(), z(t, v_head), y, shape_.v_dim, net_.eps);
+  }
+
+  // Entries [num_old, num_old + count) of a block's Γ, from tokens [t, t + count).
+  void sum_decays(int64_t t, int64_t num_old, int64_t count, int64_t v_head, float* decays) const {
+    const float* g = gates_.g.data<float>() + t * shape_.v_heads + v_head;
+    for (int64_t i = num_old; i < num_old + count; ++i, g += shape_.v_heads) decays[i] = i == 0 ? *g : decays[i - 1] + *g;
+  }
 
   // Into how many parts `items` are split to make at least `wanted`.
   static int64_t parts_for(int64_t wanted, int64_t items, int64_t limit) {
@@ -149,7 +178,9 @@ class DeltaStep {
     const int64_t least_width = delta_.tiled() ? cpu::kDeltaPanel : 32;
     const int64_t width = (shape_.v_dim + least_width * wanted - 1) / (least_width * wanted) * least_width;
     const int64_t parts = (shape_.v_dim + width - 1) / width;
+    whole_heads_ = parts == 1;
     const int64_t floats = scratch_floats(heads, std::min(width, shape_.v_dim));
+    const Arena::Scope scope(ctx_.arena);
     const Tensor scratch = ctx_.arena.empty({threads, floats});
     const auto item = [&](int64_t i, int thread) {
       const int64_t part = i % parts, split = i / parts % splits, group = i / parts / splits;
@@ -172,20 +203,22 @@ class DeltaStep {
     float *k_k, *q_k;       // dot products of the block's tokens
     float *keys, *queries;  // [kDeltaBlock, k_dim]
     uint16_t* halves;       // the kernels', of keys and queries
+    float *values, *out;    // [kDeltaBlock, width] of one head
     float *decays, *betas;  // [heads, kDeltaBlock]
     float* widened;         // [k_dim, v_dim] of a narrow state
     float* kernel;
   };
   int64_t scratch_floats(int64_t heads, int64_t width) const {
-    return 2 * kDeltaBlock * (kDeltaBlock + shape_.k_dim + heads) + cpu::delta_halves(shape_.k_dim) / 2 +
+    return 2 * kDeltaBlock * (kDeltaBlock + shape_.k_dim + heads) + cpu::delta_halves(shape_.k_dim) / 2 + 2 * kDeltaBlock * width +
            (slots_.widened() ? shape_.k_dim * shape_.v_dim : 0) + cpu::delta_scratch_floats(width);
   }
-  Scratch scratch_at(float* p, int64_t heads) const {
+  Scratch scratch_at(float* p, int64_t heads, int64_t width) const {
     const auto take = [&](int64_t floats) { return std::exchange(p, p + floats); };
     Scratch s{};
     s.k_k = take(kDeltaBlock * kDeltaBlock), s.q_k = take(kDeltaBlock * kDeltaBlock);
     s.keys = take(kDeltaBlock * shape_.k_dim), s.queries = take(kDeltaBlock * shape_.k_dim);
     s.halves = reinterpret_cast<uint16_t*>(take(cpu::delta_halves(shape_.k_dim) / 2));
+    s.values = take(kDeltaBlock * width), s.out = take(kDeltaBlock * width);
     s.decays = take(kDeltaBlock * heads), s.betas = take(kDeltaBlock * heads);
     s.widened = take(slots_.widened() ? shape_.k_dim * shape_.v_dim : 0);
     s.kernel = p;
@@ -194,7 +227,7 @@ class DeltaStep {
 
   void run_item(const Item& item, float* scratch_floats) const {
     const Row row = row_of(rows_, item.row);
-    const Scratch scratch = scratch_at(scratch_floats, item.heads);
+    const Scratch scratch = scratch_at(scratch_floats, item.heads, item.width);
     const int64_t write = write_slot(item.row);
     int64_t num_old = row.start % kDeltaBlock;
     int64_t state_slot = row.start == 0 ? kNoSlot : read_slot(item.row);  // where the state before the block is
@@ -240,25 +273,35 @@ class DeltaStep {
     const int64_t before = position < kDeltaBlock ? kNoSlot : state_slot;  // the first block's are zeros, not worth reading
     const float* const old_keys = alone && num_old > 0 ? slots_.keys(state_slot, k_head) : scratch.keys;
     float* const keys = alone ? scratch.keys : scratch.keys + num_old * k_dim;
-    normalise_keys(t, count, k_head, keys);
-    normalise_queries(t, count, k_head, scratch.queries);
+    make_queries(item.row, row, position, count, k_head, scratch.queries);
+    make_keys(item.row, row, position, count, k_head, value_channel(item.head) + item.column, keys);
     delta_.dots({k_dim, num_old, count, old_keys, keys, scratch.queries, scratch.k_k, scratch.q_k, scratch.halves});
     for (int64_t i = 0; i < item.heads; ++i) {
       const int64_t h = item.head + i;
       float *const decays = scratch.decays + i * kDeltaBlock, *const betas = scratch.betas + i * kDeltaBlock;
       sum_decays(t, num_old, count, h, decays);
-      for (int64_t j = 0; j < count; ++j) betas[j] = gates_.beta.data<float>()[(t + j) * gates_.beta.row_stride() + h];
+      const float* const beta = gates_.beta.data<float>() + t * shape_.v_heads + h;
+      for (int64_t j = 0; j < count; ++j) betas[j] = beta[j * shape_.v_heads];
       cpu::DeltaBlock b{};
       b.k_dim = k_dim, b.columns = item.width, b.num_old = num_old, b.num_new = count;
       b.keys = keys, b.queries = scratch.queries, b.k_k = scratch.k_k, b.q_k = scratch.q_k, b.halves = scratch.halves;
       b.next_keys = alone && num_old > 0 && i + 1 == item.heads ? slots_.keys(state_slot, k_head + 1) : old_keys;
       b.decays = decays, b.betas = betas;
-      b.values = qkv(t) + 2 * shape_.k_heads * k_dim + h * shape_.v_dim + item.column, b.values_stride = qkv_.row_stride();
+      make_values(item, row, position, count, h, scratch.values);
+      b.values = scratch.values, b.values_stride = item.width;
       b.state = load_state(item, h, before, scratch.widened), b.narrow = slots_.narrow(), b.stride = shape_.v_dim;
       b.updates = slots_.updates(write_slot(item.row), h) + item.column;
-      b.out = out_.data<float>() + t * out_.row_stride() + h * shape_.v_dim + item.column, b.out_stride = out_.row_stride();
+      b.out = scratch.out, b.out_stride = item.width;
+      b.wanted = z(t, h) + item.column, b.wanted_stride = projection_stride_;
       b.scratch = scratch.kernel;
       delta_.block(b);
+      for (int64_t j = 0; j < count; ++j) {
+        const float* const o = scratch.out + j * item.width;
+        if (whole_heads_)
+          gate(o, t + j, h, result(t + j, h));
+        else
+          std::memcpy(result(t + j, h) + item.column, o, bytes(item.width));
+      }
     }
   }
 
@@ -318,14 +361,18 @@ class DeltaStep {
     for (int64_t i = 0; i < rows; ++i) std::memcpy(to + i * shape_.v_dim, from + i * shape_.v_dim, bytes(width));
   }
 
-  // Keys of k_head and decays of its value heads: snapshots first, they may need log entries that the row's own slot now drops.
-  void store_logs(int64_t r, int64_t k_head) {
+  // Keys of k_head and decays of its value heads into the logs, then what the convolution read for these heads. Snapshots first: they may
+  // need log entries that the row's own slot now drops.
+  void store_inputs(int64_t r, int64_t k_head) {
     const Row row = row_of(rows_, r);
     for (int64_t s = 0; s < rows_.snapshots.dim(0); ++s) {
       const auto* snapshot = rows_.snapshots.data<int32_t>() + 3 * s;
       if (snapshot[0] == r) store_log(r, row, k_head, snapshot[1], snapshot[2]);
     }
     store_log(r, row, k_head, row.end(), write_slot(r));
+    conv_.store(r, row, query_channel(k_head), shape_.k_dim);
+    conv_.store(r, row, key_channel(k_head), shape_.k_dim);
+    conv_.store(r, row, value_channel(k_head * group_), group_ * shape_.v_dim);
   }
 
   // The log as of `position`: entries of tokens before the row from its read slot, the others from this step.
@@ -336,7 +383,7 @@ class DeltaStep {
     if (k_head == 0) slots_.set_header(slot, {static_cast<int32_t>(block), static_cast<int32_t>(position)});
     float* keys = slots_.keys(slot, k_head);
     if (copy_old) std::memcpy(keys, slots_.keys(read_slot(r), k_head), bytes(num_old * shape_.k_dim));
-    normalise_keys(t, count, k_head, keys + num_old * shape_.k_dim);
+    make_keys(r, row, first_new, count, k_head, query_channel(k_head), keys + num_old * shape_.k_dim);
     for (int64_t h = k_head * group_; h < (k_head + 1) * group_; ++h) {
       float* decays = slots_.decays(slot, h);
       if (copy_old) std::memcpy(decays, slots_.decays(read_slot(r), h), bytes(num_old));
@@ -345,15 +392,19 @@ class DeltaStep {
   }
 
   Context& ctx_;
-  const Tensor& qkv_;
-  const DeltaGates& gates_;
+  const DeltaNet& net_;
   const DeltaShape& shape_;
+  const float* const z_;
+  const int64_t projection_stride_;
+  const DeltaGates& gates_;
   const Rows& rows_;
   const Slots slots_;
+  const DeltaNetConv conv_;
   const int64_t tokens_, group_;
-  Tensor& out_;
+  float* const out_;
   const cpu::ElementwiseKernels& elementwise_;
   const cpu::DeltaKernels& delta_;
+  bool whole_heads_ = true;  // an item has all columns of its heads
 };
 
 }  // namespace
@@ -384,16 +435,16 @@ DeltaGates delta_gates(Context& ctx, const Tensor& ba, const Tensor& a_log, cons
   return gates;
 }
 
-Tensor gated_delta_rule(Context& ctx, const Tensor& qkv, const DeltaGates& gates, Tensor& delta_pool, const DeltaShape& shape,
-                        const Rows& rows) {
-  const Span span(ctx.profiler, "delta rule");
+Tensor delta_net(Context& ctx, const Tensor& projection, const DeltaNet& net, Tensor& conv_pool, Tensor& delta_pool, const Rows& rows) {
+  const Span span(ctx.profiler, "delta net");
+  const DeltaShape& shape = net.shape;
   check_shape(shape);
-  WEIR_CHECK(qkv.dtype() == DType::kF32 && qkv.rank() == 2 && qkv.dim(1) == shape.channels(), "qkv ", qkv.shape().str(), " for ",
-             shape.channels(), " channels");
-  const int64_t tokens = qkv.dim(0);
-  for (const Tensor* gate : {&gates.g, &gates.beta})
-    WEIR_CHECK(gate->dtype() == DType::kF32 && gate->shape() == (Shape{tokens, shape.v_heads}), "gate ", gate->shape().str(), " for ",
-               tokens, " tokens of ", shape.v_heads, " heads");
+  const int64_t tokens = projection.dim(0), gates_begin = shape.channels() + shape.values();
+  WEIR_CHECK(projection.dtype() == DType::kF32 && projection.rank() == 2 && projection.dim(1) == gates_begin + 2 * shape.v_heads,
+             "projection ", projection.shape().str(), " for ", shape.channels(), " channels, ", shape.values(), " values and ",
+             shape.v_heads, " heads");
+  WEIR_CHECK(net.norm.dtype() == DType::kF32 && net.norm.dense() && net.norm.rank() == 1 && net.norm.dim(0) == shape.v_dim, "norm ",
+             net.norm.shape().str(), " for heads of ", shape.v_dim);
   check_pool(delta_pool, shape);
   check_rows(rows, tokens);
   check_slots(rows, delta_pool.dim(0));
@@ -403,9 +454,11 @@ Tensor gated_delta_rule(Context& ctx, const Tensor& qkv, const DeltaGates& gates
     WEIR_CHECK(start == 0 || slots.readable_at(slot, start), "row ", r, " at position ", start, " reads slot ", slot,
                ", which is a state of block ", slots.header(slot).block, " after ", slots.header(slot).end, " tokens");
   }
-  if (qkv.device() != DeviceKind::kCpu) not_built("gated_delta_rule", qkv.device());
-  Tensor out = ctx.arena.empty({tokens, shape.v_heads * shape.v_dim});
-  if (tokens > 0) DeltaStep(ctx, qkv, gates, delta_pool, shape, rows, out).run();
+  if (projection.device() != DeviceKind::kCpu) not_built("delta_net", projection.device());
+  Tensor out = ctx.arena.empty({tokens, shape.values()});
+  const Arena::Scope scope(ctx.arena);
+  const DeltaGates gates = delta_gates(ctx, projection.columns(gates_begin, gates_begin + 2 * shape.v_heads), net.a_log, net.dt_bias);
+  if (tokens > 0) DeltaStep(ctx, projection, net, gates, conv_pool, delta_pool, rows, out).run();
   return out;
 }
 

@@ -36,7 +36,8 @@ constexpr int64_t kSlotHeaderFloats = 16;  // B and N as I32, then padding to a 
 
 struct DeltaShape {
   int64_t k_heads, v_heads, k_dim, v_dim;  // v_heads is a multiple of k_heads; value head j uses key head j / (v_heads / k_heads)
-  int64_t channels() const { return 2 * k_heads * k_dim + v_heads * v_dim; }  // q, k, v side by side
+  int64_t values() const { return v_heads * v_dim; }
+  int64_t channels() const { return 2 * k_heads * k_dim + values(); }  // q, k, v side by side
   // Of S in a slot, all heads; BF16 pairs are padded to whole floats.
   int64_t state_floats(DType state) const {
     const int64_t elements = v_heads * k_dim * v_dim;
@@ -52,21 +53,27 @@ Tensor make_delta_pool(int64_t slots, const DeltaShape& shape, DType state = DTy
 constexpr int64_t conv_ring(int64_t kernel) { return kernel - 1 + kConvHistory; }
 Tensor make_conv_pool(int64_t slots, int64_t channels, int64_t kernel);  // F32 [slots, R = conv_ring(kernel), channels]: token t at t % R
 
-// Depthwise causal convolution over time, then silu: y[t, c] = silu(Σ_j w[c, j] · u[t - (kernel - 1) + j, c]); inputs before the row come
-// from the conv pool (zeros before the sequence). Stores the last conv_ring(kernel) inputs into state_write and into the snapshots. u [T,
-// C] F32 (rows may be strided); w F32 [kernel, C] (transposed by the loader) -> dense [T, C].
-Tensor causal_conv_silu(Context& ctx, const Tensor& u, const Tensor& w, Tensor& conv_pool, const Rows& rows);
-
 // β = sigmoid(b), g = -exp(a_log) · softplus(a + dt_bias).  ba [T, 2 Hv]: b in the first Hv columns, a in the rest (rows may be strided).
 struct DeltaGates {
   Tensor g, beta;  // [T, Hv]
 };
 DeltaGates delta_gates(Context& ctx, const Tensor& ba, const Tensor& a_log, const Tensor& dt_bias);
 
-// qkv [T, channels] dense: q and k of each key head are l2-normalised here (eps 1e-6 inside the root), q also scaled by 1/sqrt(k_dim).
-// A row whose read slot does not hold its start is a bug of the caller and aborts.  -> [T, v_heads · v_dim]
-Tensor gated_delta_rule(Context& ctx, const Tensor& qkv, const DeltaGates& gates, Tensor& delta_pool, const DeltaShape& shape,
-                        const Rows& rows);
+struct DeltaNet {
+  DeltaShape shape;
+  Tensor conv;            // F32 [kernel, channels] (transposed by the loader): depthwise, causal, then silu
+  Tensor a_log, dt_bias;  // F32 [v_heads]
+  Tensor norm;            // F32 [v_dim]
+  float eps;
+};
+
+// What lies between the projections: convolution of q, k and v; q and k of each key head l2-normalised (eps 1e-6 inside the root), q also
+// scaled by 1/sqrt(k_dim); the rule; and of each head y = o / sqrt(mean(o²) + eps) · norm · silu(z).  projection [T, channels + values + 2
+// v_heads] F32 (rows may be strided): q, k, v; z; b; a.  -> [T, values]
+// Each thread takes some heads of a row from one end to the other, a block at a time, so that nothing in between is as long as a step. The
+// slots then hold the rows' new ends, the snapshots what they are of. A row whose read slot does not hold its start is a bug of the caller
+// and aborts.
+Tensor delta_net(Context& ctx, const Tensor& projection, const DeltaNet& net, Tensor& conv_pool, Tensor& delta_pool, const Rows& rows);
 
 // The plain state S after `position` tokens, at which the slot must be readable, log folded in and not rounded: F32 [v_heads, k_dim,
 // v_dim]. For tests and for handing a state to a peer.

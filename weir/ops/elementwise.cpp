@@ -106,25 +106,6 @@ void gate_heads(Context& ctx, Tensor& o, const Tensor& gate, int64_t heads, int6
   });
 }
 
-Tensor rms_norm_gated(Context& ctx, const Tensor& o, const Tensor& w, const Tensor& z, int64_t heads, float eps) {
-  const Span span(ctx.profiler, "norm and gate");
-  check_f32(o, 2, "rms_norm_gated o");
-  check_f32(z, 2, "rms_norm_gated z");
-  WEIR_CHECK(heads >= 1 && o.dense() && o.dim(1) % heads == 0 && z.shape() == o.shape(), "o ", o.shape().str(), ", z ", z.shape().str(),
-             ", ", heads, " heads");
-  const int64_t dim = o.dim(1) / heads;
-  check_vector(w, DType::kF32, dim, "rms_norm_gated w");
-  if (o.device() != DeviceKind::kCpu) not_built("rms_norm_gated", o.device());
-  Tensor y = ctx.arena.empty(o.shape());
-  const auto& k = kernels();
-  ctx.pool.parallel_for(o.dim(0) * heads, min_rows(4 * dim), [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i)
-      k.rms_norm_gated(o.data<float>() + i * dim, w.data<float>(), z.data<float>() + i / heads * z.row_stride() + i % heads * dim,
-                       y.data<float>() + i * dim, dim, eps);
-  });
-  return y;
-}
-
 Tensor silu_mul(Context& ctx, const Tensor& x) {
   check_f32(x, 2, "silu_mul x");
   WEIR_CHECK(x.dim(1) % 2 == 0, "silu_mul x ", x.shape().str());

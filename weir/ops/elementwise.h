@@ -24,10 +24,6 @@ RopeTable rope_table(Context& ctx, const Tensor& positions, const Tensor& inv_fr
 // o[t, h, :] *= sigmoid(gate[t, h, :]), in place. o dense [T, heads·D]; head h of the gate of token t lies at gate[t, h·head_stride … + D).
 void gate_heads(Context& ctx, Tensor& o, const Tensor& gate, int64_t heads, int64_t dim, int64_t head_stride);
 
-// y[t, h] = o[t, h] / rms(o[t, h]) · w · silu(z[t, h]), per head of D elements.  o dense [T, heads·D], z [T, heads·D] (rows may be
-// strided).
-Tensor rms_norm_gated(Context& ctx, const Tensor& o, const Tensor& w, const Tensor& z, int64_t heads, float eps);
-
 // y = silu(x[:, :I]) · x[:, I:].  x [T, 2 I] -> [T, I].
 Tensor silu_mul(Context& ctx, const Tensor& x);
 

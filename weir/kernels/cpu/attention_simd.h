@@ -76,8 +76,6 @@ inline const typename Step::Word* after_values(const AttentionSegment& s, int64_
   return at < s.next_pages ? page_part<Step>(s, at + kSegmentTokens / kPageTokens, s.keys) : none;
 }
 
-inline void fetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
-
 // Scores of kQueries queries from `row` on (q: their words, `words` each) with the keys of kVectors vectors from vector `first` of the
 // segment on.
 template <class Step, int kQueries, int kVectors>

@@ -40,6 +40,8 @@ struct DeltaBlock {
   const float *k_k, *q_k;    // of DeltaDots
   const uint16_t* halves;    // of DeltaDots
   const float* next_keys;    // log that will be read behind this one, asked for early when num_new is 1; any address
+  const float* wanted;       // what will be read behind this besides, asked for meanwhile when num_new is more than 1
+  int64_t wanted_stride;     // [num_new, columns]
   const float* decays;       // [num_old + num_new] Γ
   const float* betas;        // [num_new]
   const float* values;
@@ -53,11 +55,8 @@ struct DeltaBlock {
   float* scratch;      // delta_scratch_floats()
 };
 
-// The weights of two triangles and a panel of products with the state; or the weighted updates of a fold.
-constexpr int64_t delta_scratch_floats(int64_t columns) {
-  const int64_t block = 2 * kMaxDeltaBlock + 2 * kDeltaPanel;
-  return kMaxDeltaBlock * (columns > block ? columns : block);
-}
+// The weights of two triangles and the products with the state.
+constexpr int64_t delta_scratch_floats(int64_t columns) { return kMaxDeltaBlock * (2 * kMaxDeltaBlock + 2 * columns); }
 constexpr int64_t delta_halves(int64_t k_dim) { return 4 * kMaxDeltaBlock * k_dim; }
 
 // state_out = exp(Γ_last) state_in + Σ_j exp(Γ_last - Γ_j) k_j ⊗ u_j over the `count` entries of a log.  state_out may be state_in.

@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t kSteps = 32;        // rows of the state in a tile
 constexpr int64_t kTileHalves = 512;  // BF16 in a tile
 constexpr int64_t kPanelTiles = kDeltaPanel / 16;
-constexpr int64_t kKeyForm = kMaxDeltaBlock * 16;  // BF16 of one half of a block's keys for 16 rows of the state
+static_assert(kMaxDeltaBlock == kSteps, "a block's tokens are the steps of a tile, too");
 
 constexpr int64_t halves_of(bool narrow) { return narrow ? 1 : 2; }
 
@@ -171,33 +171,40 @@ void token_tiled(const DeltaBlock& b, const Weights& w, float* sums) {
   if (column < b.columns) token_panels<narrow, 1>(b, w, column, sums);
 }
 
+// Of a panel, whole tiles.
+inline int64_t rows_of_sums(const DeltaBlock& b) { return (2 * b.num_new + 15) / 16 * 16; }
+
 template <bool narrow>
 void tokens_tiled(const DeltaBlock& b, const Weights& w, float* sums) {
   constexpr int64_t kRows = kTileRows / 2;
-  const int64_t rows = 2 * b.num_new, panel_steps = b.k_dim / kSteps;
+  const int64_t rows = 2 * b.num_new;
+  // All products first: sums that were stored just now are waited for.
   for (int64_t column = 0; column < b.columns; column += kDeltaPanel) {
     const uint16_t* const panel = panel_of(b, column);
-    // Values and results of the panel, asked for beside its products.
+    float* const to = sums + rows_of_sums(b) * column;
     int64_t asked = 0;
-    const int64_t calls = (rows + 31) / 32 * 2 * panel_steps, at_once = (b.num_new + calls - 1) / calls;
+    const int64_t calls = (rows + 31) / 32 * 2 * b.k_dim / kSteps, at_once = (b.num_new + calls - 1) / calls;
     const auto meanwhile = [&](const uint16_t*) {
       const int64_t end = at_most(b.num_new, asked + at_once);
-      fetch_tokens(b, asked, end, column, kDeltaPanel);
+      fetch_wanted(b, asked, end, column, kDeltaPanel);
       asked = end;
     };
     for (int64_t row = 0; row < rows; row += 32) {
       if (rows - row > 16) {
-        times_panel<2, narrow>(b, row, panel, 0, sums, meanwhile);
-        times_panel<2, narrow>(b, row, panel, 2, sums, meanwhile);
+        times_panel<2, narrow>(b, row, panel, 0, to, meanwhile);
+        times_panel<2, narrow>(b, row, panel, 2, to, meanwhile);
       } else {
-        times_panel<1, narrow>(b, row, panel, 0, sums, meanwhile);
+        times_panel<1, narrow>(b, row, panel, 0, to, meanwhile);
       }
     }
-    const auto nothing = [](int64_t) {};
+  }
+  const auto nothing = [](int64_t) {};
+  for (int64_t column = 0; column < b.columns; column += kDeltaPanel) {
+    const float* const from = sums + rows_of_sums(b) * column;
     int64_t t = 0;
-    for (; t + kRows <= b.num_new; t += kRows) tokens_tile<kRows, kPanelTiles>(b, w, t, column, All{}, from_sums(b, sums, t), nothing);
-    for (; t + 2 <= b.num_new; t += 2) tokens_tile<2, kPanelTiles>(b, w, t, column, All{}, from_sums(b, sums, t), nothing);
-    for (; t < b.num_new; ++t) tokens_tile<1, kPanelTiles>(b, w, t, column, All{}, from_sums(b, sums, t), nothing);
+    for (; t + kRows <= b.num_new; t += kRows) tokens_tile<kRows, kPanelTiles>(b, w, t, column, All{}, from_sums(b, from, t), nothing);
+    for (; t + 2 <= b.num_new; t += 2) tokens_tile<2, kPanelTiles>(b, w, t, column, All{}, from_sums(b, from, t), nothing);
+    for (; t < b.num_new; ++t) tokens_tile<1, kPanelTiles>(b, w, t, column, All{}, from_sums(b, from, t), nothing);
   }
 }
 
@@ -211,36 +218,36 @@ void block_tiled(const DeltaBlock& b) {
   return b.narrow ? tokens_tiled<true>(b, w, sums) : tokens_tiled<false>(b, w, sums);
 }
 
-// The transposed keys of a block: [k_dim / 16][2 x 32 tokens][high, low], each a tile [16 rows of the state][32 tokens].
+// The transposed keys of a block: [k_dim / 16][high, low], each a tile [16 rows of the state][32 tokens].
 const void* transposed_keys(const float* keys, int64_t, int64_t k_dim, uint16_t* form) {
-  for (int64_t c = 0; c < k_dim; c += 16)
-    for (int64_t j = 0; j < kMaxDeltaBlock; j += kSteps, form += 2 * kTileHalves) {
-      __m512i high[16], low[16];
+  uint16_t* out = form;
+  for (int64_t c = 0; c < k_dim; c += 16, out += 2 * kTileHalves) {
+    __m512i high[16], low[16];
 #pragma GCC unroll 16
-      for (int i = 0; i < 16; ++i) {
-        const float* const key = keys + (j + 2 * i) * k_dim + c;
-        const Halves pair = halves_of(load(key), load(key + k_dim));
-        high[i] = pair.high, low[i] = pair.low;
-      }
-      transpose(high), transpose(low);
-#pragma GCC unroll 16
-      for (int i = 0; i < 16; ++i) {
-        _mm512_storeu_si512(form + i * 32, high[i]);
-        _mm512_storeu_si512(form + kTileHalves + i * 32, low[i]);
-      }
+    for (int i = 0; i < 16; ++i) {
+      const float* const key = keys + 2 * i * k_dim + c;
+      const Halves pair = halves_of(load(key), load(key + k_dim));
+      high[i] = pair.high, low[i] = pair.low;
     }
-  return form - 2 * kMaxDeltaBlock * k_dim;
+    transpose(high), transpose(low);
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) {
+      _mm512_storeu_si512(out + i * 32, high[i]);
+      _mm512_storeu_si512(out + kTileHalves + i * 32, low[i]);
+    }
+  }
+  return form;
 }
 
-// exp(Γ_last - Γ_j) u_j in halves: [columns / 16][2 x 32 tokens][high, low], each a tile [16 pairs of tokens][16 columns][2].
+// exp(Γ_last - Γ_j) u_j in halves: [columns / 16][high, low], each a tile [16 pairs of tokens][16 columns][2].
 void weighted_updates(const DeltaFold& f, uint16_t* form) {
   float weights[kMaxDeltaBlock];
   fold_weights(f, weights);
   for (int64_t j = 0; j < kMaxDeltaBlock; j += 2) {
     const Vec even = broadcast(weights[j]), odd = broadcast(weights[j + 1]);
     const float* const update = f.updates + j * f.stride;
-    uint16_t* out = form + j / kSteps * 2 * kTileHalves + j % kSteps / 2 * 32;
-    for (int64_t d = 0; d < f.columns; d += 16, out += 2 * kKeyForm) {
+    uint16_t* out = form + j / 2 * 32;
+    for (int64_t d = 0; d < f.columns; d += 16, out += 2 * kTileHalves) {
       const Halves pair = halves_of(mul(even, load(update + d)), mul(odd, load(update + d + f.stride)));
       _mm512_storeu_si512(out, pair.high);
       _mm512_storeu_si512(out + kTileHalves, pair.low);
@@ -285,24 +292,20 @@ void fold_tiled(const DeltaFold& f) {
   alignas(64) float sums[32 * 32];
   for (int64_t d = 0; d < f.columns; d += kDeltaPanel) {
     const auto* key = static_cast<const uint16_t*>(f.keys);
-    for (int64_t c = 0; c < f.k_dim; c += kSteps, key += 2 * 2 * kKeyForm)
+    for (int64_t c = 0; c < f.k_dim; c += kSteps, key += 2 * 2 * kTileHalves)
       for (int64_t tile = 0; tile < kPanelTiles; tile += 2, out += 2 * kNext) {
-        const uint16_t* const update = updates + (d / 16 + tile) * 2 * kKeyForm;
-        if (in != nullptr)
-          for (int64_t i = 0; i < 2 * kNext; i += 32) fetch(reinterpret_cast<const float*>(in + 2 * kNext + i));
-        zero_tile<0>(), zero_tile<1>(), zero_tile<2>(), zero_tile<3>();
+        const uint16_t* const update = updates + (d / 16 + tile) * 2 * kTileHalves;
+        const auto load_updates = [&](int64_t half) { load_tile<6>(update + half, 64), load_tile<7>(update + 2 * kTileHalves + half, 64); };
+        const auto load_keys = [&](int64_t half) { load_tile<4>(key + half, 64), load_tile<5>(key + 2 * kTileHalves + half, 64); };
         const auto add = [] { dot_bf16<0, 4, 6>(), dot_bf16<1, 4, 7>(), dot_bf16<2, 5, 6>(), dot_bf16<3, 5, 7>(); };
-        for (int64_t j = 0; j < 2 * kKeyForm; j += 2 * kTileHalves) {
-          load_tile<6>(update + j, 64), load_tile<7>(update + 2 * kKeyForm + j, 64);
-          load_tile<4>(key + j + kTileHalves, 64), load_tile<5>(key + 2 * kKeyForm + j + kTileHalves, 64);
-          add();
-          load_tile<4>(key + j, 64), load_tile<5>(key + 2 * kKeyForm + j, 64);
-          add();
-          load_tile<6>(update + j + kTileHalves, 64), load_tile<7>(update + 2 * kKeyForm + j + kTileHalves, 64);
-          add();
-        }
-        store_tile<0>(sums, 128), store_tile<1>(sums + 16, 128), store_tile<2>(sums + 16 * 32, 128),
-            store_tile<3>(sums + 16 * 32 + 16, 128);
+        if (in != nullptr)
+          for (int64_t i = 0; i < 2 * kNext; i += 32) fetch(in + 2 * kNext + i);
+        zero_tile<0>(), zero_tile<1>(), zero_tile<2>(), zero_tile<3>();
+        load_updates(0), load_keys(kTileHalves), add();
+        load_keys(0), add();
+        load_updates(kTileHalves), add();
+        float* const lower = sums + 16 * 32;
+        store_tile<0>(sums, 128), store_tile<1>(sums + 16, 128), store_tile<2>(lower, 128), store_tile<3>(lower + 16, 128);
         fold_state<narrow>(in, decay, sums, out);
         fold_state<narrow>(in == nullptr ? nullptr : in + kNext, decay, sums + 16, out + kNext);
         if (in != nullptr) in += 2 * kNext;

@@ -94,10 +94,6 @@ inline void weights_of(const DeltaBlock& b, Weights& w) {
   }
 }
 
-// Asks for a line that is wanted soon, in L2: what L1 waits for would keep its few misses busy. Any address will do. (g++ 12 takes a lambda
-// that holds nothing but _mm_prefetch for one without effect.)
-inline void fetch(const float* p) { asm volatile("prefetcht1 (%0)" : : "r"(p)); }
-
 // u[r, :] += Σ_p k[r, p] b[p, :] and o[r, :] += Σ_p q[r, p] b[p, :], p = 0, 1, …; rows of k and q `row` apart, of b `b_row`. meanwhile(p)
 // asks for what is wanted next.
 template <int kRows, int kVectors, class M, class Meanwhile>
@@ -194,40 +190,29 @@ void token(const DeltaBlock& b, const Weights& w) {
   for (; column < b.columns; column += kLanes) token_columns<1>(b, w, column, first_lanes(b.columns - column));
 }
 
-// Values and results lie a whole row of q, k and v apart, which the hardware does not foresee. Those of the next tile are asked for one
-// line at a time: all at once they would keep the state waiting.
-template <int kVectors, class M>
-inline void tokens_columns(const DeltaBlock& b, const Weights& w, int64_t column, M mask) {
-  constexpr int64_t kRows = kTileRows / 2, kEvery = 8;
-  int64_t t = 0;
-  const auto in_state = [&](int64_t c) {
-    const int64_t line = c / kEvery, row = t + kRows + line / kVectors, at = column + line % kVectors * kLanes;
-    if (c % kEvery != 0 || line >= kRows * kVectors || row >= b.num_new) return;
-    fetch(b.values + row * b.values_stride + at);
-    fetch(b.out + row * b.out_stride + at);
-  };
-  const auto nothing = [](int64_t) {};
-  for (; t + kRows <= b.num_new; t += kRows)
-    tokens_tile<kRows, kVectors>(b, w, t, column, mask, from_rows(b, t, column, mask, in_state), nothing);
-  for (; t + 2 <= b.num_new; t += 2) tokens_tile<2, kVectors>(b, w, t, column, mask, from_rows(b, t, column, mask, nothing), nothing);
-  for (; t < b.num_new; ++t) tokens_tile<1, kVectors>(b, w, t, column, mask, from_rows(b, t, column, mask, nothing), nothing);
+// Asks for what is wanted behind tokens [begin, end).
+inline void fetch_wanted(const DeltaBlock& b, int64_t begin, int64_t end, int64_t column, int64_t columns) {
+  for (int64_t t = begin; t < end; ++t)
+    for (int64_t d = column; d < column + columns; d += 16) fetch(b.wanted + t * b.wanted_stride + d);
 }
 
-// Asks for the values and results of tokens [begin, end).
-inline void fetch_tokens(const DeltaBlock& b, int64_t begin, int64_t end, int64_t column, int64_t columns) {
-  for (int64_t t = begin; t < end; ++t)
-    for (int64_t d = column; d < column + columns; d += 16) {
-      fetch(b.values + t * b.values_stride + d);
-      fetch(b.out + t * b.out_stride + d);
-    }
+template <int kVectors, class M>
+inline void tokens_columns(const DeltaBlock& b, const Weights& w, int64_t column, M mask) {
+  constexpr int64_t kRows = kTileRows / 2;
+  const auto nothing = [](int64_t) {};
+  int64_t t = 0;
+  for (; t + kRows <= b.num_new; t += kRows) {
+    fetch_wanted(b, t, t + kRows, column, kVectors * kLanes);
+    tokens_tile<kRows, kVectors>(b, w, t, column, mask, from_rows(b, t, column, mask, nothing), nothing);
+  }
+  for (; t + 2 <= b.num_new; t += 2) tokens_tile<2, kVectors>(b, w, t, column, mask, from_rows(b, t, column, mask, nothing), nothing);
+  for (; t < b.num_new; ++t) tokens_tile<1, kVectors>(b, w, t, column, mask, from_rows(b, t, column, mask, nothing), nothing);
 }
 
 void block(const DeltaBlock& b) {
   Weights w;
   weights_of(b, w);
   if (b.num_new == 1) return token(b, w);
-  // Without a state there is nothing to read meanwhile.
-  fetch_tokens(b, 0, b.state == nullptr ? b.num_new : at_most(kTileRows / 2, b.num_new), 0, b.columns);
   int64_t column = 0;
   for (; column + kTileVectors * kLanes <= b.columns; column += kTileVectors * kLanes) tokens_columns<kTileVectors>(b, w, column, All{});
   for (; column < b.columns; column += kLanes) tokens_columns<1>(b, w, column, first_lanes(b.columns - column));

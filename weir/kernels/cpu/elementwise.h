@@ -8,6 +8,16 @@ namespace weir::cpu {
 
 enum class Isa : uint8_t;  // isa.h, not included: files built for one instruction set see no library header
 
+struct ConvSilu {
+  int64_t kernel, tokens, n;
+  const float* const* inputs;  // [tokens + kernel - 1] rows of n
+  const float* w;
+  int64_t w_stride;   // [kernel, n]
+  float* y;           // [tokens, n]
+  const float* next;  // null, or [tokens, n], rows next_stride apart, that are asked for meanwhile
+  int64_t next_stride;
+};
+
 struct ElementwiseKernels {
   // y = x / sqrt(mean(x²) + eps) · w.  y may be x.
   void (*rms_norm)(const float* x, const float* w, float* y, int64_t n, float eps);
@@ -27,8 +37,8 @@ struct ElementwiseKernels {
   // y = silu(gate) · up.
   void (*silu_mul)(const float* gate, const float* up, float* y, int64_t n);
 
-  // y = silu(Σ_j w[j, :] · taps[j][:]), summed in the order j = 0 … kernel - 1.  w's rows are w_stride apart.
-  void (*conv_silu)(const float* const* taps, const float* w, int64_t w_stride, float* y, int64_t kernel, int64_t n);
+  // y[t] = silu(Σ_j w[j] · inputs[t + j]), summed in the order j = 0 … kernel - 1.
+  void (*conv_silu)(const ConvSilu&);
 
   // beta = sigmoid(b), g = -exp(a_log) · softplus(a + dt_bias).
   void (*delta_gates)(const float* b, const float* a, const float* a_log, const float* dt_bias, float* g, float* beta, int64_t n);

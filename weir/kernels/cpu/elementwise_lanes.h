@@ -111,6 +111,10 @@ inline float max_of(Vec v) {
   return _mm_cvtss_f32(_mm_max_ss(pairs, _mm_shuffle_ps(pairs, pairs, 1)));
 }
 
+// Asks for a line that is wanted soon, in L2: what L1 waits for would keep its few misses busy. Any address will do. (g++ 12 takes a lambda
+// that holds nothing but _mm_prefetch for one without effect.)
+inline void fetch(const void* p) { asm volatile("prefetcht1 (%0)" : : "r"(p)); }
+
 // body(i, mask) for every vector of n elements; mask is All but for a partial one at the end.
 template <class Body>
 inline void for_lanes(int64_t n, Body body) {

@@ -50,12 +50,13 @@ void silu_mul(const float* gate, const float* up, float* y, int64_t n) {
   for (int64_t i = 0; i < n; ++i) y[i] = silu(gate[i]) * up[i];
 }
 
-void conv_silu(const float* const* taps, const float* w, int64_t w_stride, float* y, int64_t kernel, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) {
-    float sum = 0.0f;
-    for (int64_t j = 0; j < kernel; ++j) sum += w[j * w_stride + i] * taps[j][i];
-    y[i] = silu(sum);
-  }
+void conv_silu(const ConvSilu& c) {
+  for (int64_t t = 0; t < c.tokens; ++t)
+    for (int64_t i = 0; i < c.n; ++i) {
+      float sum = 0.0f;
+      for (int64_t j = 0; j < c.kernel; ++j) sum += c.w[j * c.w_stride + i] * c.inputs[t + j][i];
+      c.y[t * c.n + i] = silu(sum);
+    }
 }
 
 void delta_gates(const float* b, const float* a, const float* a_log, const float* dt_bias, float* g, float* beta, int64_t n) {

@@ -62,11 +62,30 @@ void silu_mul(const float* gate, const float* up, float* y, int64_t n) {
   for_lanes(n, [&](int64_t i, auto mask) { store(y + i, mul(silu(load(gate + i, mask)), load(up + i, mask)), mask); });
 }
 
-void conv_silu(const float* const* taps, const float* w, int64_t w_stride, float* y, int64_t kernel, int64_t n) {
-  for_lanes(n, [&](int64_t i, auto mask) {
-    Vec sum = zero();
-    for (int64_t j = 0; j < kernel; ++j) sum = fma(load(w + j * w_stride + i, mask), load(taps[j] + i, mask), sum);
-    store(y + i, silu(sum), mask);
+// One vector of channels of all tokens: a token's input is loaded once and stays for the three that follow it.
+template <class M>
+inline void conv_four(const ConvSilu& c, int64_t i, M mask) {
+  const auto weight = [&](int64_t j) { return load(c.w + j * c.w_stride + i, mask); };
+  const auto input = [&](int64_t t) { return load(c.inputs[t] + i, mask); };
+  const Vec w0 = weight(0), w1 = weight(1), w2 = weight(2), w3 = weight(3);
+  Vec x0 = input(0), x1 = input(1), x2 = input(2);
+  const float* next = c.next + i;
+  for (int64_t t = 0; t < c.tokens; ++t, next += c.next_stride) {
+    if (c.next != nullptr) fetch(next);
+    const Vec x3 = input(t + 3);
+    store(c.y + t * c.n + i, silu(fma(w3, x3, fma(w2, x2, fma(w1, x1, mul(w0, x0))))), mask);
+    x0 = x1, x1 = x2, x2 = x3;
+  }
+}
+
+void conv_silu(const ConvSilu& c) {
+  for_lanes(c.n, [&](int64_t i, auto mask) {
+    if (c.kernel == 4) return conv_four(c, i, mask);
+    for (int64_t t = 0; t < c.tokens; ++t) {
+      Vec sum = zero();
+      for (int64_t j = 0; j < c.kernel; ++j) sum = fma(load(c.w + j * c.w_stride + i, mask), load(c.inputs[t + j] + i, mask), sum);
+      store(c.y + t * c.n + i, silu(sum), mask);
+    }
   });
 }
 
