@@ -47,7 +47,7 @@ def main():
     parser.add_argument("--model", type=pathlib.Path, default=MODEL)
     options = parser.parse_args()
     bodies = list(requests(options.model, options.prompts))
-    common = ("--served-model-name", "m", "--disable-log-requests", "--max-model-len", "2048")
+    common = ("--served-model-name", "m", "--disable-log-requests", "--max-model-len", "4096")
     with Server(*common, model=options.model) as server:
         plain = answers(server, bodies, 1)
     failed = 0
