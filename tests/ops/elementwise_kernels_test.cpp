@@ -165,7 +165,7 @@ class DeltaKernel : public testing::TestWithParam<std::tuple<Isa, int64_t, int64
     weir::cpu::DeltaBlock b{};
     b.k_dim = k_dim, b.columns = columns, b.num_old = old, b.num_new = count;
     b.keys = new_keys, b.queries = new_queries, b.k_k = k_k.data(), b.q_k = q_k.data(), b.halves = halves.data();
-    b.next_keys = keys.data(), b.decays = decays.data(), b.betas = betas.data() + old;
+    b.next_keys = keys.data(), b.wanted = v.data(), b.wanted_stride = stride, b.decays = decays.data(), b.betas = betas.data() + old;
     b.values = v.data() + old * stride, b.values_stride = stride, b.state = state, b.stride = stride;
     b.updates = updates.data(), b.out = out.data() + old * stride, b.out_stride = stride, b.scratch = scratch.data();
     k.block(b);
@@ -174,8 +174,8 @@ class DeltaKernel : public testing::TestWithParam<std::tuple<Isa, int64_t, int64
   // Of the first `count` tokens, as the kernels keep it.
   std::vector<float> fold(const weir::cpu::DeltaKernels& k, const float* state, int64_t count, const std::vector<float>& updates) {
     std::vector<float> out(static_cast<size_t>(k_dim * stride), 0.0f);
-    k.fold({k_dim, columns, count, k.fold_keys(keys.data(), count, k_dim, halves.data()), decays.data(), updates.data(), state, out.data(),
-            false, stride, scratch.data()});
+    k.fold({k_dim, columns, count, k.fold_keys(keys.data(), k_dim, halves.data()), decays.data(), updates.data(), state, out.data(), false,
+            stride, scratch.data()});
     return out;
   }
 

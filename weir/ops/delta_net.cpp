@@ -318,7 +318,7 @@ class DeltaStep {
   // The log of a whole block into the states, which move to the write slot.
   void fold(const Item& item, int64_t state_slot, int64_t log_slot, const float* log_keys, const Scratch& scratch) const {
     const int64_t write = write_slot(item.row), stride = shape_.v_dim;
-    const void* const keys = delta_.fold_keys(log_keys, kDeltaBlock, shape_.k_dim, scratch.halves);
+    const void* const keys = delta_.fold_keys(log_keys, shape_.k_dim, scratch.halves);
     for (int64_t i = 0; i < item.heads; ++i) {
       const int64_t h = item.head + i;
       std::byte* const state = slots_.state(write, h, item.column);

@@ -75,8 +75,8 @@ struct DeltaFold {
 struct DeltaKernels {
   void (*dots)(const DeltaDots&);
   void (*block)(const DeltaBlock&);
-  // The keys [count, k_dim] of a block for its folds; may lie in `scratch`, delta_halves().
-  const void* (*fold_keys)(const float* keys, int64_t count, int64_t k_dim, uint16_t* scratch);
+  // The keys of a block, rows of k_dim, for its folds; may lie in `scratch`, delta_halves().
+  const void* (*fold_keys)(const float* keys, int64_t k_dim, uint16_t* scratch);
   void (*fold)(const DeltaFold&);
   // The rows [k_dim, columns] of a tiled state; null: states are not tiled.
   void (*rows_of)(const void* state, bool narrow, int64_t k_dim, int64_t columns, float* rows);

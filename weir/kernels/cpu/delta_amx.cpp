@@ -219,7 +219,7 @@ void block_tiled(const DeltaBlock& b) {
 }
 
 // The transposed keys of a block: [k_dim / 16][high, low], each a tile [16 rows of the state][32 tokens].
-const void* transposed_keys(const float* keys, int64_t, int64_t k_dim, uint16_t* form) {
+const void* transposed_keys(const float* keys, int64_t k_dim, uint16_t* form) {
   uint16_t* out = form;
   for (int64_t c = 0; c < k_dim; c += 16, out += 2 * kTileHalves) {
     __m512i high[16], low[16];

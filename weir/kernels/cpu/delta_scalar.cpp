@@ -51,7 +51,7 @@ void block(const DeltaBlock& b) {
   }
 }
 
-const void* fold_keys(const float* keys, int64_t, int64_t, uint16_t*) { return keys; }
+const void* fold_keys(const float* keys, int64_t, uint16_t*) { return keys; }
 
 void fold(const DeltaFold& f) {
   const auto* in = static_cast<const float*>(f.state_in);

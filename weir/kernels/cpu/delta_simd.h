@@ -252,7 +252,7 @@ inline void fold_weights(const DeltaFold& f, float* weights) {
   for_lanes(f.count, [&](int64_t j, auto mask) { store(weights + j, exp_ps(sub(last, load(f.decays + j, mask))), mask); });
 }
 
-inline const void* fold_keys(const float* keys, int64_t, int64_t, uint16_t*) { return keys; }
+inline const void* fold_keys(const float* keys, int64_t, uint16_t*) { return keys; }
 
 inline void fold(const DeltaFold& f) {
   const Vec decay = exp_ps(broadcast(f.decays[f.count - 1]));
